@@ -1,0 +1,148 @@
+/* The public C interface of the Deep Potential engine.
+ *
+ * Conventions, everywhere: energies in eV, lengths in Angstrom, arrays are double or int, row-major.
+ * `cell` holds the three cell vectors as rows. virial[a][b] = sum_k force_k[a] * position_k[b] = -dE/d(strain_ab).
+ * Shapes stand in brackets. n_all = n_local + n_ghost.
+ *
+ * Every function returns a deepmd_status; deepmd_last_error() gives the sentence that belongs to the last failure of
+ * the calling thread. Structs start with `size`, which the caller sets to sizeof the struct; fields are only ever
+ * appended, so a program compiled against an older header goes on working.
+ */
+#ifndef DEEPMD_DEEPMD_H
+#define DEEPMD_DEEPMD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define DEEPMD_API
+#else
+#define DEEPMD_API __attribute__((visibility("default")))
+#endif
+
+#define DEEPMD_API_VERSION 1
+
+typedef enum deepmd_status {
+  DEEPMD_OK = 0,
+  DEEPMD_ERROR_ARGUMENT = 1,  /* a value that the caller passed: null pointer, wrong count, type out of range */
+  DEEPMD_ERROR_FILE = 2,      /* the model file cannot be read */
+  DEEPMD_ERROR_DAMAGED = 3,   /* the content hash does not match, or the file is cut short */
+  DEEPMD_ERROR_FORMAT = 4,    /* not a frozen model: a checkpoint, another program's file, text */
+  DEEPMD_ERROR_VERSION = 5,   /* a format version that this library does not read */
+  DEEPMD_ERROR_SELFTEST = 6,  /* the frames stored in the file are not reproduced */
+  DEEPMD_ERROR_GEOMETRY = 7,  /* atoms on top of each other, singular or left-handed cell, non-finite positions */
+  DEEPMD_ERROR_NONFINITE = 8, /* the model returned NaN or infinity */
+  DEEPMD_ERROR_UNSUPPORTED = 9,
+  DEEPMD_ERROR_MEMORY = 10,
+  DEEPMD_ERROR_INTERNAL = 11
+} deepmd_status;
+
+/* The sentence of the last failure in this thread; "" if none. Valid until the next call in this thread. */
+DEEPMD_API const char* deepmd_last_error(void);
+/* Short stable name of a status, such as "DP_ERROR_DAMAGED". */
+DEEPMD_API const char* deepmd_status_name(deepmd_status status);
+/* Version of the library, such as "0.1.0". */
+DEEPMD_API const char* deepmd_version(void);
+
+/* ---------------------------------------------------------------------------------------------- model */
+
+typedef struct deepmd_model deepmd_model; /* opaque; may be used by one thread at a time */
+
+typedef struct deepmd_open_options {
+  size_t size;
+  int run_selftest;         /* non-zero (the default): re-evaluate the frames in the file and refuse a mismatch */
+  int n_threads;            /* 0: leave as the framework has it */
+  const void* content;      /* bytes of the file if the caller has read it already (an MPI broadcast), else NULL */
+  size_t content_size;
+} deepmd_open_options;
+
+/* Fills in the defaults (size included). */
+DEEPMD_API void deepmd_open_options_init(deepmd_open_options* options);
+/* Opens a frozen model. `options` may be NULL. `path` names the file in messages also when content is given. */
+DEEPMD_API deepmd_status deepmd_model_open(const char* path, const deepmd_open_options* options, deepmd_model** model);
+DEEPMD_API void deepmd_model_free(deepmd_model* model);
+
+typedef struct deepmd_info {
+  size_t size;
+  double rcut;                   /* cutoff radius, Angstrom */
+  int n_types;
+  const char* const* type_map;   /* [n_types] element names; owned by the model */
+  int dim_fparam;                /* frame parameters */
+  int dim_aparam;                /* atomic parameters */
+  int has_default_fparam;
+  const char* kind;              /* "energy" */
+  const char* path_in_use;       /* "script" (later "fused") */
+  const char* metadata_json;     /* the metadata of the file as JSON text */
+  double min_pair_distance;      /* smallest pair distance of the training data, 0 if unknown */
+} deepmd_info;
+
+/* Fills `info`; set info->size before the call. The pointers stay valid as long as the model lives. */
+DEEPMD_API deepmd_status deepmd_model_info(const deepmd_model* model, deepmd_info* info);
+
+/* ------------------------------------------------------------------------------------- neighbour lists */
+
+/* A full ragged list: the neighbours of centre i are index[first[i]] .. index[first[i+1]-1]. Every ordered pair
+ * appears, an atom may neighbour its own periodic image and one image pair may appear once per image. Entries beyond
+ * the cutoff are allowed (skin) and are skipped at evaluation.
+ * shift == NULL: index runs over [0, n_all) and ghosts carry the periodicity (an MD engine's list).
+ * shift != NULL: r_ij = positions[index] + shift . cell - positions[i]. */
+typedef struct deepmd_list {
+  size_t size;
+  int n_centers;          /* normally n_local */
+  const int64_t* first;   /* [n_centers + 1] */
+  const int* index;       /* [first[n_centers]] */
+  const int* shift;       /* [first[n_centers]][3] or NULL */
+} deepmd_list;
+
+typedef struct deepmd_neighbors deepmd_neighbors; /* opaque: a list that is rebuilt when atoms moved by half the skin */
+
+DEEPMD_API deepmd_status deepmd_neighbors_new(double rcut, double skin, deepmd_neighbors** neighbors);
+DEEPMD_API void deepmd_neighbors_free(deepmd_neighbors* neighbors);
+/* Brings the list up to date in linear time. positions [n_atoms][3]; cell [3][3] or NULL (open boundaries);
+ * pbc [3] flags or NULL (periodic in all directions if a cell is given). Cells smaller than the cutoff, skewed cells
+ * and positions outside the cell are fine. *rebuilt (may be NULL) tells whether the list is new.
+ * The arrays in `list` belong to `neighbors` and live until its next update. */
+DEEPMD_API deepmd_status deepmd_neighbors_update(deepmd_neighbors* neighbors, int n_atoms, const double* positions,
+                                                 const double* cell, const int* pbc, deepmd_list* list, int* rebuilt);
+
+/* ------------------------------------------------------------------------------------------ evaluation */
+
+typedef struct deepmd_input {
+  size_t size;
+  int n_local;              /* atoms whose energies are summed; may be 0 */
+  int n_ghost;              /* images or copies owned by others; positions and types follow the local ones */
+  const double* positions;  /* [n_all][3] */
+  const int* types;         /* [n_all] indices into the model's type_map; negative is refused */
+  const double* cell;       /* [3][3] or NULL; needed when list has shifts or when list is NULL and periodic */
+  const int* pbc;           /* [3] or NULL (all periodic if cell is given) */
+  const deepmd_list* list;  /* NULL: a list is built for this call (n_ghost must be 0) */
+  const double* fparam;     /* [dim_fparam] or NULL */
+  const double* aparam;     /* [n_local][dim_aparam] or NULL */
+} deepmd_input;
+
+typedef struct deepmd_output { /* every pointer may be NULL: not wanted, not computed */
+  size_t size;
+  double* energy;       /* [1] sum over local atoms */
+  double* forces;       /* [n_all][3]; overwritten; ghosts receive their share */
+  double* virial;       /* [3][3] */
+  double* atom_energy;  /* [n_local] */
+  double* atom_virial;  /* [n_all][3][3]: of the differentiated atom, w_k[a][b] = sum_j (r_j - r_k)[b] dE_j/dr_k[a] */
+} deepmd_output;
+
+DEEPMD_API void deepmd_input_init(deepmd_input* input);
+DEEPMD_API void deepmd_output_init(deepmd_output* output);
+/* Atoms closer than 0.05 Angstrom are refused (DEEPMD_ERROR_GEOMETRY names both and their distance), as are
+ * non-finite positions; a non-finite result is never returned as success. */
+DEEPMD_API deepmd_status deepmd_evaluate(deepmd_model* model, const deepmd_input* input, deepmd_output* output);
+
+/* Re-evaluates the frames stored in the file through this library; *worst gets the largest force difference (eV/A). */
+DEEPMD_API deepmd_status deepmd_selftest(deepmd_model* model, double* worst);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
