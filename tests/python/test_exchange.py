@@ -1,0 +1,153 @@
+"""The neutral tree in its files: order of variables, round trips, refusals."""
+
+import json
+
+import numpy as np
+import pytest
+
+from deepmd import exchange
+from deepmd.errors import ModelError
+
+h5py = pytest.importorskip("h5py")
+
+PEER_MODELS = "sea sea_exclude sea_f32 sea_oneside_dt pair_exclude fparam aparam dpa2 zbl hybrid".split()
+
+
+def make_tree():
+    return {
+        "model": {
+            "type_map": ["O", "H"],
+            "@variables": {"out_bias": np.arange(2.0).reshape(1, 2, 1), "out_std": np.ones((1, 2, 1))},
+            "type": "standard",
+            "@version": 2,
+            "descriptor": {
+                "type": "se_e2_a", "@version": 2, "rcut": 6.0,
+                "layers": [{"@variables": {"w": np.ones((1, 3), np.float32), "b": np.zeros(3), "idt": None}}],
+                "@variables": {"davg": np.zeros((2, 4, 4))},
+            },
+            "fitting": {
+                "type": "ener", "@version": 4, "neuron": [5],
+                "@variables": {"bias_atom_e": np.ones((2, 1)), "x": None},
+            },
+        },
+        "model_def_script": {"type_map": ["O", "H"]},
+        "@variables": {"min_nbor_dist": np.array(0.75)},
+    }
+
+
+def assert_same(a, b):
+    assert type(a) is type(b)
+    if isinstance(a, dict):
+        assert list(a) == list(b)
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    elif isinstance(a, np.ndarray):
+        assert a.dtype == b.dtype and a.shape == b.shape
+        np.testing.assert_array_equal(a, b)
+    else:
+        assert a == b
+
+
+def without_header(tree):
+    return {key: value for key, value in tree.items() if key not in exchange.HEADER}
+
+
+def test_flatten_numbers_arrays_in_key_order():
+    json_tree, arrays = exchange.flatten(make_tree())
+    assert list(arrays) == [f"variable_{k:04d}" for k in range(7)]
+    assert json_tree["model"]["descriptor"]["layers"][0]["@variables"] == {
+        "w": "/variable_0002", "b": "/variable_0003", "idt": None,
+    }
+    assert json_tree["model"]["descriptor"]["@variables"]["davg"] == "/variable_0004"
+    assert json_tree["@variables"]["min_nbor_dist"] == "/variable_0006"
+    json.dumps(json_tree)
+    assert_same(exchange.unflatten(json_tree, arrays), make_tree())
+
+
+def test_unflatten_names_a_missing_array():
+    json_tree, arrays = exchange.flatten(make_tree())
+    del arrays["variable_0003"]
+    with pytest.raises(ModelError, match="variable_0003"):
+        exchange.unflatten(json_tree, arrays)
+
+
+@pytest.mark.parametrize("suffix", [".dp", ".yaml", ".yml"])
+def test_files_keep_every_bit(tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    exchange.write_tree(path, make_tree())
+    tree = exchange.read_tree(path)
+    assert list(tree)[:3] == list(exchange.HEADER)
+    assert_same(without_header(tree), make_tree())
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_yaml_arrays_have_the_peer_s_spelling(tmp_path):
+    yaml = pytest.importorskip("yaml")
+    exchange.write_tree(tmp_path / "m.yaml", make_tree())
+    raw = yaml.safe_load((tmp_path / "m.yaml").read_text())
+    entry = raw["model"]["descriptor"]["layers"][0]["@variables"]["w"]
+    head = {"@class": "np.ndarray", "@is_variable": True, "@version": 1}
+    assert entry == {**head, "dtype": "float32", "value": [[1.0] * 3]}
+
+
+@pytest.mark.parametrize("name", PEER_MODELS)
+def test_peer_files_are_numbered_the_same_way(shared, tmp_path, name):
+    path = shared / "peer" / f"{name}.dp"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not there")
+    with h5py.File(path) as file:
+        expected = json.loads(file.attrs["json"])
+        stored = {key: file[key][()] for key in file}
+    tree = exchange.read_tree(path)
+    json_tree, arrays = exchange.flatten(tree)
+    assert_same(json_tree, expected)
+    assert sorted(arrays) == sorted(stored)
+    for key, value in arrays.items():
+        np.testing.assert_array_equal(value, stored[key])
+    exchange.write_tree(tmp_path / "again.dp", tree)
+    assert_same(without_header(exchange.read_tree(tmp_path / "again.dp")), without_header(tree))
+
+
+def test_unsupported_kinds_are_refused_by_name():
+    tree = make_tree()
+    exchange.check_supported(tree)
+    for section, kind in (("descriptor", "dpa2"), ("fitting", "dipole")):
+        other = make_tree()
+        other["model"][section]["type"] = kind
+        with pytest.raises(ModelError, match=kind):
+            exchange.check_supported(other)
+    other = make_tree()
+    other["model"]["type"] = "zbl"
+    with pytest.raises(ModelError, match="zbl"):
+        exchange.check_supported(other)
+    other = make_tree()
+    other["model"]["descriptor"]["@version"] = 9
+    with pytest.raises(ModelError, match="version 9"):
+        exchange.check_supported(other)
+
+
+def test_reading_what_is_not_a_model_is_refused(tmp_path):
+    for name, content, words in (
+        ("a.dp", b"plain text", "cannot be read"),
+        ("b.yaml", b"- 1\n- 2\n", "no entry 'model'"),
+        ("c.yaml", b"a: [1, 2\n", "not valid YAML"),
+        ("d.txt", b"", "suffix"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelError, match=words):
+            exchange.read_tree(tmp_path / name)
+    with h5py.File(tmp_path / "e.dp", "w") as file:
+        file["variable_0000"] = np.zeros(3)
+    with pytest.raises(ModelError, match="attribute 'json'"):
+        exchange.read_tree(tmp_path / "e.dp")
+    with pytest.raises(ModelError, match="does not exist"):
+        exchange.read_tree(tmp_path / "none.dp")
+
+
+def test_describe_tells_types_widths_and_biases():
+    text = "\n".join(exchange.describe(make_tree()))
+    assert "O H" in text and "se_e2_a" in text and "O 1.000000 eV, H 2.000000 eV" in text and "0.750000 A" in text
