@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-
 from deepmd import exchange
 from deepmd.errors import ModelError
 
