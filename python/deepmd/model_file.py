@@ -1,0 +1,166 @@
+"""graph.pth, read and written in one place.
+
+The file is a TorchScript archive with four extra records (metadata, neutral tree, weights, self-test frames) and a
+trailer in the zip comment, `deepmd-engine-1 sha256:<64 hex digits>`. The digest covers every byte before the digits, so
+damage anywhere is found before torch reads the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepmd.errors import ModelError
+
+FORMAT = "deepmd-engine"
+FORMAT_VERSION = 1
+TRAILER = f"{FORMAT}-{FORMAT_VERSION} sha256:".encode()
+N_DIGITS = 64
+END_OF_DIRECTORY = b"PK\x05\x06"  # zip: signature of the record that the comment belongs to
+RECORDS = {
+    "metadata": "deepmd/metadata.json",
+    "tree": "deepmd/model.json",
+    "weights": "deepmd/weights.safetensors",
+    "selftest": "deepmd/selftest.safetensors",
+}
+
+
+@dataclass
+class FrozenModel:
+    """What a frozen file holds beside the TorchScript module."""
+
+    metadata: dict[str, Any]
+    tree: dict[str, Any]
+    """Neutral tree with NumPy arrays under `@variables`."""
+    selftest: dict[str, np.ndarray] = field(default_factory=dict)
+    """`k.positions` [n, 3], `k.types` [n], `k.cell` [3, 3], `k.energy` [1], `k.forces` [n, 3], `k.virial` [3, 3], ..."""
+
+
+def write(path: str | Path, module: Any, frozen: FrozenModel) -> None:
+    """Writes the file whole: temporary file, fsync, rename.
+
+    module: torch.jit.ScriptModule. Raises ModelError when the disk is full or the folder is not writable.
+    """
+    import torch
+    from safetensors.numpy import save
+
+    from deepmd.exchange import flatten
+
+    tree, variables = flatten(frozen.tree)
+    weights = {name: np.ascontiguousarray(array) for name, array in variables.items()}
+    extra = {
+        RECORDS["metadata"]: json.dumps(frozen.metadata, indent=1),
+        RECORDS["tree"]: json.dumps(tree, separators=(",", ":")),
+        RECORDS["weights"]: save(weights),
+        RECORDS["selftest"]: save({k: np.ascontiguousarray(v) for k, v in frozen.selftest.items()}),
+    }
+    buffer = io.BytesIO()
+    torch.jit.save(module, buffer, _extra_files=extra)
+    write_whole(path, seal(buffer.getvalue()))
+
+
+def seal(archive: bytes) -> bytes:
+    """Adds the trailer to a zip archive that has no comment."""
+    if archive[-22:-18] != END_OF_DIRECTORY:
+        raise ModelError("frozen model: got an archive whose directory does not end the file; cannot add the checksum")
+    sealed = archive[:-2] + struct.pack("<H", len(TRAILER) + N_DIGITS) + TRAILER
+    return sealed + hashlib.sha256(sealed).hexdigest().encode()
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Writes a file so that its name never stands for half of it."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ModelError(f"{path}: cannot write {len(content)} bytes: {error.strerror or error}; what stood there is untouched") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename in the folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def verify(path: str | Path) -> bytes:
+    """The bytes of a frozen file whose checksum is right.
+
+    Raises ModelError in words for a missing, damaged or foreign file.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the model file: {error.strerror or error}", "DP_ERROR_FILE") from error
+    start = len(content) - len(TRAILER) - N_DIGITS
+    if start < 0 or content[start : start + len(TRAILER)] != TRAILER:
+        raise ModelError(f"{path}: {foreign(content)}", "DP_ERROR_FORMAT")
+    digest = hashlib.sha256(content[:-N_DIGITS]).hexdigest()
+    if digest.encode() != content[-N_DIGITS:]:
+        raise ModelError(
+            f"{path}: the file is damaged: its content has checksum {digest[:12]}..., its trailer says "
+            f"{content[-N_DIGITS:][:12].decode(errors='replace')}...; copy it again or freeze it anew",
+            "DP_ERROR_DAMAGED",
+        )
+    return content
+
+
+def foreign(content: bytes) -> str:
+    """What a file without our trailer is, and what to do about it."""
+    if not content:
+        return "the file is empty; freeze the model again with dp freeze"
+    if content.startswith(b"\x89HDF"):
+        return "this is an HDF5 file (.dp), expected a frozen model; convert it with dp convert-backend model.dp graph.pth"
+    if f"{FORMAT}-".encode() in content[-200:]:
+        return f"the file is damaged or of another format version, expected format version {FORMAT_VERSION}; freeze it anew"
+    if content.startswith(b"PK"):
+        if b"/code/__torch__" not in content:
+            return "this is a training checkpoint or cut short, expected a frozen model; run dp freeze first"
+        return (
+            "this is a TorchScript archive without our checksum: damaged, cut short or written by another program; "
+            "freeze it anew, or convert a DeePMD-kit model by way of .dp with dp convert-backend"
+        )
+    return "this is no frozen model, expected a file written by dp freeze"
+
+
+def read(path: str | Path) -> FrozenModel:
+    """Metadata, tree and self-test frames of a verified file; torch is not needed."""
+    import zipfile
+
+    from safetensors.numpy import load
+
+    from deepmd.exchange import unflatten
+
+    content = verify(path)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = {name.split("/extra/", 1)[-1]: name for name in archive.namelist()}
+            records = {key: archive.read(names[record]) for key, record in RECORDS.items()}
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path}: the frozen model lacks a record ({error}); freeze it anew", "DP_ERROR_FORMAT") from error
+    metadata = json.loads(records["metadata"])
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise ModelError(
+            f"{path}: format version {metadata.get('format_version')}, expected {FORMAT_VERSION}; freeze it anew",
+            "DP_ERROR_VERSION",
+        )
+    tree = unflatten(json.loads(records["tree"]), load(records["weights"]))
+    return FrozenModel(metadata, tree, load(records["selftest"]))
