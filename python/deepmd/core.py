@@ -1,0 +1,69 @@
+"""The only door to the compiled module ``deepmd._core``.
+
+Importing this file is cheap: the library and torch's libraries are loaded when a name of the compiled module is
+first used, so that LAMMPS can ask for the plugin folder at its start.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from deepmd.errors import EngineError
+
+_PUBLIC = ("Model", "Neighbors", "version")
+
+
+def native_folder() -> Path:
+    """Folder of the installed binaries: it holds ``lib``, ``bin``, ``include`` and the compiled module."""
+    spec = importlib.util.find_spec("deepmd._core")
+    if spec is None or spec.origin is None:
+        raise EngineError(
+            "The compiled module deepmd._core was not found, expected it beside the Python files; "
+            "install the package with `pip install .` instead of importing the source tree."
+        )
+    return Path(spec.origin).parent
+
+
+def library_folder() -> str:
+    """Folder of libdeepmd.so."""
+    return str(native_folder() / "lib")
+
+
+def include_folder() -> str:
+    """Folder to compile against: it holds deepmd/deepmd.h and deepmd/DeepPot.h."""
+    return str(native_folder() / "include")
+
+
+def cmake_folder() -> str:
+    """Folder to pass to CMake as -Ddeepmd_DIR=... for find_package(deepmd)."""
+    return str(native_folder() / "lib" / "cmake" / "deepmd")
+
+
+def plugin_folder() -> str:
+    """Folder that LAMMPS searches for *plugin.so; the entry point `lammps.plugins` calls this."""
+    return str(native_folder() / "lib" / "lammps")
+
+
+def _load() -> ModuleType:
+    try:
+        return importlib.import_module("deepmd._core")
+    except ImportError as first:
+        # torch may be installed in another site folder than this package; once loaded, its libraries are found by name.
+        try:
+            importlib.import_module("torch")
+            return importlib.import_module("deepmd._core")
+        except ImportError:
+            raise EngineError(
+                f"The compiled module deepmd._core cannot be loaded ({first}); it needs the torch version that it was "
+                "built with: reinstall the package after a change of torch."
+            ) from first
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(_load(), name)
+    raise AttributeError(f"module 'deepmd.core' has no attribute {name!r}")
