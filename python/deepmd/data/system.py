@@ -1,0 +1,328 @@
+"""A system: frames that share the number of atoms, read lazily from whatever holds them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from deepmd import keys as vocabulary
+from deepmd.data import sources
+from deepmd.data.arrays import FrameArray
+from deepmd.data.type_names import TypeNames
+from deepmd.errors import DataError
+from deepmd.keys import Field
+
+
+class System:
+    """Frames of equal atom count with their labels.
+
+    `types` are indices into `type_map` in file order. Arrays are read when asked for; energies and everything else
+    come out as float64, whatever the file holds.
+    """
+
+    def __init__(self, source: sources.Source, type_map: Sequence[str] | None = None):
+        self.name = source.where
+        self.sets = source.sets
+        self.mixed = any("real_atom_types" in chunk.stems for chunk in self.sets)
+        names = TypeNames(source, type_map, self.mixed)
+        self.type_map = names.type_map
+        self._to_model = names.to_model
+        self._own_names = names.own
+        self._types = names.types
+        self.n_atoms = len(names.types)
+        self.periodic = not source.nopbc
+        sizes = [self._coordinate_frames(chunk) for chunk in self.sets]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)])
+        self._copies = self._frame_copies()
+        self.n_frames = int(self._starts[-1]) if self._copies is None else len(self._copies)
+        self._widths: dict[str, int] = {}
+        self._fills: dict[str, np.ndarray] = {}
+        self._selected: np.ndarray | None = None
+
+    @classmethod
+    def open(cls, path: str, type_map: Sequence[str] | None = None) -> System:
+        """The system at a folder or `file.hdf5#/group`."""
+        if path.partition("#")[0].endswith(sources.HDF5_SUFFIXES) and not os.path.isdir(path):
+            return cls(sources.open_hdf5(path), type_map)
+        return cls(sources.open_folder(path), type_map)
+
+    def __repr__(self) -> str:
+        return f"System({self.name!r}, {self.n_frames} frames of {self.n_atoms} atoms)"
+
+    @property
+    def types(self) -> np.ndarray:
+        """Model type of each atom [n_atoms], int64, in file order; mixed systems have `frame_types` instead."""
+        if self.mixed:
+            raise DataError(f"{self.name} is mixed data, its types change with the frame; use frame_types(frames)")
+        return self._types
+
+    def frame_types(self, frames: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        """Model types of the frames [n_frames, n_atoms], int64; -1 is a virtual atom that only pads."""
+        indices = self._indices(frames)
+        if not self.mixed:
+            return np.repeat(self._types[None], len(indices), axis=0)
+        raw = self._gather(vocabulary.FIELDS["types"], indices)[0].astype(np.int64)
+        bad = (raw < -1) | (raw >= len(self._to_model))
+        if not bad.any():
+            mapped = np.where(raw < 0, -1, self._to_model[raw])
+            bad = (mapped < 0) & (raw >= 0)
+            if not bad.any():
+                return mapped
+        row, atom = np.argwhere(bad)[0]
+        raise DataError(self._type_fault(int(indices[row]), int(atom), int(raw[row, atom])))
+
+    def keys(self) -> list[str]:
+        """Names of the fields that at least one set holds, geometry included."""
+        stems = set().union(*(chunk.stems for chunk in self.sets))
+        return sorted({vocabulary.canonical(stem) for stem in stems})
+
+    def has(self, key: str) -> bool:
+        """Whether at least one set holds the field."""
+        return any(self._stem(chunk, vocabulary.field(key)) for chunk in self.sets)
+
+    def width(self, key: str) -> int:
+        """Open dimension of a field (fparam, dos, a property ...): as required, else as in the file; 0 if absent."""
+        field = vocabulary.field(key)
+        if field.name in self._widths:
+            return self._widths[field.name]
+        if not field.open:
+            return 0
+        for index, chunk in enumerate(self.sets):
+            stem = self._stem(chunk, field)
+            if stem:
+                return self._open_width(field, chunk.array(stem), self._set_size(index))
+        return 0
+
+    def require(
+        self,
+        *must: str,
+        fills: dict[str, Sequence[float]] | None = None,
+        selected: Sequence[int] | None = None,
+        **widths: int,
+    ) -> None:
+        """Say what the model needs, so that faults are found before the first step.
+
+        `must` names fields that every set has to hold. `widths` gives the open dimension of a field (fparam=2); a width
+        above 0 makes the field a must unless `fills` has its default values. `selected` are the model types of which
+        files of atomic tensors may hold the atoms alone.
+        """
+        if selected is not None:
+            self._selected = np.asarray(selected, dtype=np.int64)
+        for key, values in (fills or {}).items():
+            self._fills[vocabulary.canonical(key)] = np.asarray(values, dtype=np.float64).reshape(-1)
+        for key, width in widths.items():
+            if width > 0:
+                self._require_width(vocabulary.field(key), width)
+        for key in must:
+            self._require_present(vocabulary.field(key))
+
+    def frames(self, indices: Sequence[int] | np.ndarray | None = None, keys: Iterable[str] | None = None) -> dict:
+        """Arrays of the frames (None: all), in file order of atoms.
+
+        positions [n_frames, n_atoms, 3], cell [n_frames, 3, 3] or None, types [n_frames, n_atoms] always; besides, each
+        field of `keys` in its shape and `find_<field>` [n_frames] bool, False where the default was filled in. Without
+        `keys`: the usual labels and every parameter that a set holds or the model requires.
+        """
+        rows = self._indices(indices)
+        data = {"positions": self._geometry("positions", rows), "types": self.frame_types(rows)}
+        data["cell"] = self._geometry("cell", rows) if self.periodic else None
+        for key in self._default_keys() if keys is None else keys:
+            field = vocabulary.field(key)
+            if field.name not in vocabulary.GEOMETRY:
+                data[field.name], data["find_" + field.name] = self._gather(field, rows)
+        return data
+
+    def locate(self, frame: int) -> tuple[str, int]:
+        """The set that holds a frame and the frame's number within it, for messages."""
+        actual = int(frame if self._copies is None else self._copies[frame])
+        index = int(np.searchsorted(self._starts, actual, side="right")) - 1
+        return self.sets[index].where, actual - int(self._starts[index])
+
+    def file_of(self, key: str, frame: int) -> str:
+        """`file, frame k` of a field, for messages."""
+        field = vocabulary.field(key)
+        where, local = self.locate(frame)
+        chunk = next(chunk for chunk in self.sets if chunk.where == where)
+        stem = self._stem(chunk, field)
+        return f"{chunk.array(stem).where if stem else where}, frame {local}"
+
+    def check_shapes(self) -> None:
+        """Open the header of every array; a wrong width or frame count, a damaged or pickled file is refused."""
+        for index, chunk in enumerate(self.sets):
+            if self.periodic:
+                self._array(vocabulary.FIELDS["cell"], index)
+            for stem in sorted(chunk.stems):
+                field = vocabulary.field(stem)
+                if field.name == "cell" and not self.periodic:
+                    continue
+                self._array(field, index)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def _indices(self, frames: Sequence[int] | np.ndarray | None) -> np.ndarray:
+        if frames is None:
+            return np.arange(self.n_frames)
+        indices = np.atleast_1d(np.asarray(frames, dtype=np.int64))
+        if len(indices) and (indices.min() < 0 or indices.max() >= self.n_frames):
+            raise DataError(f"{self.name} has frames 0 to {self.n_frames - 1}, got {indices.min()} to {indices.max()}")
+        return indices
+
+    def _gather(self, field: Field, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        actual = indices if self._copies is None else self._copies[indices]
+        owner = np.searchsorted(self._starts, actual, side="right") - 1
+        shape = self._shape(field)
+        values = np.empty((len(indices), *shape), dtype=np.int64 if field.integer else np.float64)
+        found = np.zeros(len(indices), dtype=bool)
+        for index in np.unique(owner):
+            mine = np.flatnonzero(owner == index)
+            array = self._array(field, int(index))
+            if array is None:
+                values[mine] = self._fill(field, shape)
+                continue
+            rows = array.rows(actual[mine] - self._starts[index], self._set_size(int(index)))
+            values[mine] = self._shaped(field, rows, shape)
+            found[mine] = True
+        return values, found
+
+    def _geometry(self, key: str, rows: np.ndarray) -> np.ndarray:
+        return self._gather(vocabulary.FIELDS[key], rows)[0]
+
+    def _default_keys(self) -> list[str]:
+        held = [key for key in self.keys() if key not in vocabulary.GEOMETRY and key != "hessian"]
+        small = [key for key in held if not vocabulary.field(key).selectable]  # those need require(selected=...)
+        return list(dict.fromkeys([*vocabulary.USUAL_LABELS, *small, *self._widths]))
+
+    def _shape(self, field: Field) -> tuple[int, ...]:
+        width = self.width(field.name)
+        return tuple(width if size < 0 else size for size in field.frame_shape(self.n_atoms))
+
+    def _shaped(self, field: Field, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        size = int(np.prod(shape, dtype=np.int64))
+        if rows.shape[1] == size:
+            return rows.reshape(len(rows), *shape)
+        if self._selected is None:
+            raise DataError(
+                f"{self.name}: {field.stem} holds {rows.shape[1]} numbers a frame, expected {size} for all "
+                f"{self.n_atoms} atoms; say by the selected types of the model which atoms it is for"
+            )
+        chosen = np.flatnonzero(np.isin(self._types, self._selected))
+        whole = np.zeros((len(rows), *shape))
+        whole[:, chosen] = rows.reshape(len(rows), len(chosen), *shape[1:])
+        return whole
+
+    def _fill(self, field: Field, shape: tuple[int, ...]) -> np.ndarray | float:
+        values = self._fills.get(field.name)
+        return field.default if values is None else np.broadcast_to(values, shape)
+
+    # -- checking ------------------------------------------------------------------------------------------------------
+
+    def _set_size(self, index: int) -> int:
+        return int(self._starts[index + 1] - self._starts[index])
+
+    def _stem(self, chunk: sources.FrameSet, field: Field) -> str | None:
+        return next((stem for stem in field.stems if stem in chunk.stems), None)
+
+    def _array(self, field: Field, index: int) -> FrameArray | None:
+        chunk = self.sets[index]
+        stem = self._stem(chunk, field)
+        if stem is None:
+            self._refuse_missing(field, chunk)
+            return None
+        array = chunk.array(stem)
+        self._check_shape(field, array, self._set_size(index))
+        return array
+
+    def _refuse_missing(self, field: Field, chunk: sources.FrameSet) -> None:
+        if field.name == "cell":
+            raise DataError(
+                f"{chunk.where} has no box.npy, expected one cell a frame; add it, or an empty "
+                "file nopbc beside type.raw "
+                "for open boundaries"
+            )
+        if field.name == "types":
+            raise DataError(f"{chunk.where} has no real_atom_types.npy, expected one as in the other sets; add it")
+
+    def _coordinate_frames(self, chunk: sources.FrameSet) -> int:
+        if "coord" not in chunk.stems:
+            raise DataError(
+                f"{chunk.where} has no coord.npy, expected positions of every frame; add it or remove the set"
+            )
+        array = chunk.array("coord")
+        width = 3 * self.n_atoms
+        frames = 1 if len(array.shape) == 1 else array.shape[0] if array.shape else 0
+        size = int(np.prod(array.shape, dtype=np.int64)) if array.shape else 0
+        if frames == 0 or size == 0:
+            raise DataError(f"{array.where} has no frames (shape {array.shape}); write the set again or remove it")
+        if size != frames * width:
+            raise DataError(
+                f"{array.where} has {size // frames} numbers a frame from frame 0 on, expected {width} for the "
+                f"{self.n_atoms} atoms of type.raw; make the two agree"
+            )
+        return frames
+
+    def _check_shape(self, field: Field, array: FrameArray, n_frames: int) -> None:
+        size = int(np.prod(array.shape, dtype=np.int64))
+        free = self._widths.get(field.name, 0)
+        expected = field.width(self.n_atoms, free or 1)
+        exact = not field.open or free
+        if size == n_frames * expected or (not exact and size and size % (n_frames * expected) == 0):
+            return
+        if field.selectable and self._selected is not None and not self.mixed:
+            expected = expected // self.n_atoms * int(np.isin(self._types, self._selected).sum())
+            if size == n_frames * expected:
+                return
+        elif field.selectable and size % (n_frames * (expected // self.n_atoms)) == 0 and size < n_frames * expected:
+            return
+        self._refuse_shape(field, array, n_frames, expected)
+
+    def _refuse_shape(self, field: Field, array: FrameArray, n_frames: int, expected: int) -> None:
+        held = array.shape[0] if array.shape else 0
+        if held != n_frames and not (held == 1 and len(array.shape) > 1):
+            raise DataError(
+                f"{array.where} has {held} frames, expected {n_frames} as in coord (frame "
+                f"{min(held, n_frames)} is the first "
+                "without partner); write the set again"
+            )
+        wide = int(np.prod(array.shape, dtype=np.int64)) // max(held, 1)
+        raise DataError(
+            f"{array.where} has {wide} numbers a frame from frame 0 on, expected {expected} for {field.name} of "
+            f"{self.n_atoms} atoms; write the array again"
+        )
+
+    def _open_width(self, field: Field, array: FrameArray, n_frames: int) -> int:
+        self._check_shape(field, array, n_frames)
+        return int(np.prod(array.shape, dtype=np.int64)) // (n_frames * field.width(self.n_atoms))
+
+    def _require_width(self, field: Field, width: int) -> None:
+        self._widths[field.name] = width
+        if field.name not in self._fills:
+            self._require_present(field)
+        for index, chunk in enumerate(self.sets):
+            stem = self._stem(chunk, field)
+            if stem:
+                self._check_shape(field, chunk.array(stem), self._set_size(index))
+
+    def _require_present(self, field: Field) -> None:
+        for chunk in self.sets:
+            if self._stem(chunk, field) is None:
+                raise DataError(f"{chunk.where} has no {field.stem}.npy, which this model needs in every set; add it")
+
+    def _frame_copies(self) -> np.ndarray | None:
+        if not self.has("numb_copy"):
+            return None
+        self._copies = None
+        copies = self._gather(vocabulary.FIELDS["numb_copy"], np.arange(int(self._starts[-1])))[0]
+        if copies.min() < 0 or copies.sum() == 0:
+            raise DataError(f"{self.name}: numb_copy.npy has {copies.min()} at its lowest, expected counts from 0 on")
+        return np.repeat(np.arange(len(copies)), copies)
+
+    def _type_fault(self, frame: int, atom: int, value: int) -> str:
+        where = self.file_of("types", frame)
+        if value < -1 or value >= len(self._own_names):
+            return (
+                f"{where}, atom {atom}: type {value}, expected -1 to {len(self._own_names) - 1} as type_map.raw allows"
+            )
+        name = self._own_names[value]
+        return f"{where}, atom {atom}: element {name} is not in the model's type_map {self.type_map}; add it there"
