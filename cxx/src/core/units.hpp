@@ -1,14 +1,15 @@
-// Constants of nature; they stand here and nowhere else.
-#ifndef DEEPMD_CORE_UNITS_HPP
-#define DEEPMD_CORE_UNITS_HPP
+#pragma once
 
-namespace deepmd::units {
+namespace deepmd {
 
-// What i-PI itself uses (ipi/utils/units.py of i-PI 3.x). A client has to use the same digits, or the energies that i-PI
-// prints in electronvolt differ from the model's in the eighth digit.
-inline constexpr double kIpiBohrPerAngstrom = 1.8897261;
-inline constexpr double kIpiHartreePerElectronvolt = 0.036749326;
+// CODATA 2018 recommended values. The core works in eV and Angstrom; only shells convert.
+constexpr double kBohrInAngstrom = 0.529177210903;
+constexpr double kHartreeInEv = 27.211386245988;
+constexpr double kBoltzmannInEvPerKelvin = 8.617333262e-5;
 
-}  // namespace deepmd::units
+// What i-PI itself uses (ipi/utils/units.py of i-PI 3.x), for the wire to i-PI only. A client has to use the same digits,
+// or the energies that i-PI prints in electronvolt differ from the model's by 1e-7.
+constexpr double kIpiBohrPerAngstrom = 1.8897261;
+constexpr double kIpiHartreePerElectronvolt = 0.036749326;
 
-#endif  // DEEPMD_CORE_UNITS_HPP
+}  // namespace deepmd

@@ -1,0 +1,56 @@
+// A frozen model behind the C interface of the core, as the protocol wants it.
+#ifndef DEEPMD_IPI_MODEL_EVALUATOR_HPP
+#define DEEPMD_IPI_MODEL_EVALUATOR_HPP
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "deepmd/deepmd.h"
+#include "driver_config.hpp"
+#include "list_pool.hpp"
+#include "protocol.hpp"
+
+namespace deepmd::ipi {
+
+class ModelEvaluator : public Evaluator {
+ public:
+  // Opens the model and checks the atoms against it. names [n_atoms], types [n_atoms].
+  ModelEvaluator(const DriverConfig& config, std::vector<std::string> names, std::vector<int> types);
+
+  int n_atoms() const override { return static_cast<int>(types_.size()); }
+  void evaluate(const std::vector<Frame>& frames, std::vector<Evaluation>& results) override;
+
+  std::string description() const;  // one line for the log
+  std::int64_t n_evaluated() const { return n_evaluated_; }  // structures
+  std::int64_t n_lists_built() const { return pool_->n_built(); }
+
+ private:
+  struct FreeModel {
+    void operator()(deepmd_model* model) const { deepmd_model_free(model); }
+  };
+  void open(const DriverConfig& config);
+  void check_atoms(const DriverConfig& config) const;
+  void take_parameters(const DriverConfig& config);
+  void check_frame(const Frame& frame) const;
+  void evaluate_one(const Frame& frame, Evaluation& result);
+  [[noreturn]] void fail(deepmd_status status) const;
+  std::string atom_text(std::size_t i) const;
+
+  std::vector<std::string> names_;
+  std::vector<int> types_;
+  std::array<int, 3> pbc_;
+  bool periodic_;
+  std::unique_ptr<deepmd_model, FreeModel> model_;
+  deepmd_info info_{};
+  std::unique_ptr<ListPool> pool_;
+  std::vector<double> fparam_;  // [dim_fparam], empty: the model's default
+  std::vector<double> aparam_;  // [n_atoms][dim_aparam]
+  std::int64_t n_evaluated_ = 0;
+};
+
+}  // namespace deepmd::ipi
+
+#endif  // DEEPMD_IPI_MODEL_EVALUATOR_HPP
