@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deepmd.data.sources import Source, memory_source
+from deepmd.data.sources import Source, memory_set
 from deepmd.errors import DataError
 
 _ENERGY = ("energy", "REF_energy", "DFT_energy", "dft_energy")
@@ -59,7 +59,8 @@ def _group(path: str, key: tuple, members: list, several: bool) -> Source:
             arrays[stem] = np.array(values, dtype=np.float64)
     types = " ".join(str(names.index(symbol)) for symbol in symbols)
     where = f"{path}#{_formula(symbols)}@{members[0][0]}" if several else path
-    return memory_source(where, types, " ".join(names), arrays, not periodic)
+    chunk = memory_set(path, arrays, [frame for frame, _ in members])
+    return Source(where, types, " ".join(names), not periodic, [chunk])
 
 
 def _formula(symbols: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -21,7 +22,8 @@ class FrameSet:
 
     where: str
     stems: frozenset[str]
-    open: object = field(repr=False)
+    open: Callable[[str], FrameArray] = field(repr=False)
+    numbers: Sequence[int] | None = None
     _cache: dict = field(default_factory=dict, repr=False)
 
     def array(self, stem: str) -> FrameArray:
@@ -29,6 +31,10 @@ class FrameSet:
         if stem not in self._cache:
             self._cache[stem] = self.open(stem)
         return self._cache[stem]
+
+    def number(self, frame: int) -> int:
+        """What a frame of this set is called in messages: its number in the file that it came from."""
+        return frame if self.numbers is None else self.numbers[frame]
 
 
 @dataclass
@@ -77,10 +83,10 @@ def open_hdf5(path: str) -> Source:
     return Source(path, _hdf5_text(group["type.raw"]), type_map, "nopbc" in group, sets)
 
 
-def memory_source(where: str, types: str, type_map: str, arrays: dict[str, np.ndarray], nopbc: bool) -> Source:
-    """A system of one set whose arrays (by file stem) are already in memory."""
+def memory_set(where: str, arrays: dict[str, np.ndarray], numbers: Sequence[int] | None = None) -> FrameSet:
+    """A set whose arrays (by file stem) are already in memory."""
     held = {stem: MemoryArray(np.asarray(values), f"{where} ({stem})") for stem, values in arrays.items()}
-    return Source(where, types, type_map, nopbc, [FrameSet(where, frozenset(held), held.__getitem__)])
+    return FrameSet(where, frozenset(held), held.__getitem__, numbers)
 
 
 @lru_cache(maxsize=64)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from deepmd import keys as vocabulary
-from deepmd.data import sources
+from deepmd.data import shapes, sources
 from deepmd.data.arrays import FrameArray
 from deepmd.data.type_names import TypeNames
 from deepmd.errors import DataError
@@ -33,13 +33,14 @@ class System:
         self._types = names.types
         self.n_atoms = len(names.types)
         self.periodic = not source.nopbc
-        sizes = [self._coordinate_frames(chunk) for chunk in self.sets]
-        self._starts = np.concatenate([[0], np.cumsum(sizes)])
-        self._copies = self._frame_copies()
-        self.n_frames = int(self._starts[-1]) if self._copies is None else len(self._copies)
         self._widths: dict[str, int] = {}
         self._fills: dict[str, np.ndarray] = {}
         self._selected: np.ndarray | None = None
+        sizes = [shapes.coordinate_frames(chunk, self.n_atoms) for chunk in self.sets]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)])
+        self._copies: np.ndarray | None = None
+        self._copies = self._frame_copies()
+        self.n_frames = int(self._starts[-1]) if self._copies is None else len(self._copies)
 
     @classmethod
     def open(cls, path: str, type_map: Sequence[str] | None = None) -> System:
@@ -92,7 +93,9 @@ class System:
         for index, chunk in enumerate(self.sets):
             stem = self._stem(chunk, field)
             if stem:
-                return self._open_width(field, chunk.array(stem), self._set_size(index))
+                array = chunk.array(stem)
+                self._check_shape(field, array, index)
+                return shapes.size(array) // (self._set_size(index) * field.width(self.n_atoms))
         return 0
 
     def require(
@@ -138,26 +141,29 @@ class System:
         """The set that holds a frame and the frame's number within it, for messages."""
         actual = int(frame if self._copies is None else self._copies[frame])
         index = int(np.searchsorted(self._starts, actual, side="right")) - 1
-        return self.sets[index].where, actual - int(self._starts[index])
+        return self.sets[index].where, self.sets[index].number(actual - int(self._starts[index]))
 
     def file_of(self, key: str, frame: int) -> str:
         """`file, frame k` of a field, for messages."""
         field = vocabulary.field(key)
-        where, local = self.locate(frame)
+        where, number = self.locate(frame)
         chunk = next(chunk for chunk in self.sets if chunk.where == where)
         stem = self._stem(chunk, field)
-        return f"{chunk.array(stem).where if stem else where}, frame {local}"
+        return f"{chunk.array(stem).where if stem else where}, frame {number}"
 
     def check_shapes(self) -> None:
-        """Open the header of every array; a wrong width or frame count, a damaged or pickled file is refused."""
-        for index, chunk in enumerate(self.sets):
-            if self.periodic:
-                self._array(vocabulary.FIELDS["cell"], index)
-            for stem in sorted(chunk.stems):
-                field = vocabulary.field(stem)
-                if field.name == "cell" and not self.periodic:
-                    continue
-                self._array(field, index)
+        """Open every array of a known field: a wrong width or frame count, a damaged or pickled file is refused."""
+        for index in range(len(self.sets)):
+            for _ in self.arrays(index):
+                pass
+
+    def arrays(self, index: int) -> Iterator[tuple[Field, FrameArray]]:
+        """The arrays of set `index` with their fields, each checked for its shape; unknown files are passed over."""
+        chunk = self.sets[index]
+        names = {vocabulary.canonical(stem) for stem in chunk.stems} | ({"cell"} if self.periodic else set())
+        for name in sorted(names & (set(vocabulary.FIELDS) | set(self._widths))):
+            if name != "cell" or self.periodic:
+                yield vocabulary.field(name), self._array(vocabulary.field(name), index)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -190,8 +196,9 @@ class System:
         return self._gather(vocabulary.FIELDS[key], rows)[0]
 
     def _default_keys(self) -> list[str]:
-        held = [key for key in self.keys() if key not in vocabulary.GEOMETRY and key != "hessian"]
-        small = [key for key in held if not vocabulary.field(key).selectable]  # those need require(selected=...)
+        known = [key for key in self.keys() if key in vocabulary.FIELDS and key not in vocabulary.GEOMETRY]
+        # A Hessian is too large to come unasked; selectable fields need require(selected=...) first.
+        small = [key for key in known if key != "hessian" and not vocabulary.FIELDS[key].selectable]
         return list(dict.fromkeys([*vocabulary.USUAL_LABELS, *small, *self._widths]))
 
     def _shape(self, field: Field) -> tuple[int, ...]:
@@ -228,72 +235,16 @@ class System:
         chunk = self.sets[index]
         stem = self._stem(chunk, field)
         if stem is None:
-            self._refuse_missing(field, chunk)
+            shapes.refuse_missing(field, chunk)
             return None
         array = chunk.array(stem)
-        self._check_shape(field, array, self._set_size(index))
+        self._check_shape(field, array, index)
         return array
 
-    def _refuse_missing(self, field: Field, chunk: sources.FrameSet) -> None:
-        if field.name == "cell":
-            raise DataError(
-                f"{chunk.where} has no box.npy, expected one cell a frame; add it, or an empty "
-                "file nopbc beside type.raw "
-                "for open boundaries"
-            )
-        if field.name == "types":
-            raise DataError(f"{chunk.where} has no real_atom_types.npy, expected one as in the other sets; add it")
-
-    def _coordinate_frames(self, chunk: sources.FrameSet) -> int:
-        if "coord" not in chunk.stems:
-            raise DataError(
-                f"{chunk.where} has no coord.npy, expected positions of every frame; add it or remove the set"
-            )
-        array = chunk.array("coord")
-        width = 3 * self.n_atoms
-        frames = 1 if len(array.shape) == 1 else array.shape[0] if array.shape else 0
-        size = int(np.prod(array.shape, dtype=np.int64)) if array.shape else 0
-        if frames == 0 or size == 0:
-            raise DataError(f"{array.where} has no frames (shape {array.shape}); write the set again or remove it")
-        if size != frames * width:
-            raise DataError(
-                f"{array.where} has {size // frames} numbers a frame from frame 0 on, expected {width} for the "
-                f"{self.n_atoms} atoms of type.raw; make the two agree"
-            )
-        return frames
-
-    def _check_shape(self, field: Field, array: FrameArray, n_frames: int) -> None:
-        size = int(np.prod(array.shape, dtype=np.int64))
-        free = self._widths.get(field.name, 0)
-        expected = field.width(self.n_atoms, free or 1)
-        exact = not field.open or free
-        if size == n_frames * expected or (not exact and size and size % (n_frames * expected) == 0):
-            return
-        if field.selectable and self._selected is not None and not self.mixed:
-            expected = expected // self.n_atoms * int(np.isin(self._types, self._selected).sum())
-            if size == n_frames * expected:
-                return
-        elif field.selectable and size % (n_frames * (expected // self.n_atoms)) == 0 and size < n_frames * expected:
-            return
-        self._refuse_shape(field, array, n_frames, expected)
-
-    def _refuse_shape(self, field: Field, array: FrameArray, n_frames: int, expected: int) -> None:
-        held = array.shape[0] if array.shape else 0
-        if held != n_frames and not (held == 1 and len(array.shape) > 1):
-            raise DataError(
-                f"{array.where} has {held} frames, expected {n_frames} as in coord (frame "
-                f"{min(held, n_frames)} is the first "
-                "without partner); write the set again"
-            )
-        wide = int(np.prod(array.shape, dtype=np.int64)) // max(held, 1)
-        raise DataError(
-            f"{array.where} has {wide} numbers a frame from frame 0 on, expected {expected} for {field.name} of "
-            f"{self.n_atoms} atoms; write the array again"
-        )
-
-    def _open_width(self, field: Field, array: FrameArray, n_frames: int) -> int:
-        self._check_shape(field, array, n_frames)
-        return int(np.prod(array.shape, dtype=np.int64)) // (n_frames * field.width(self.n_atoms))
+    def _check_shape(self, field: Field, array: FrameArray, index: int) -> None:
+        chosen = None if self._selected is None else int(np.isin(self._types, self._selected).sum())
+        expected = shapes.Expected(self._set_size(index), self.n_atoms, self._widths.get(field.name, 0), chosen)
+        shapes.check(field, array, expected)
 
     def _require_width(self, field: Field, width: int) -> None:
         self._widths[field.name] = width
@@ -302,7 +253,7 @@ class System:
         for index, chunk in enumerate(self.sets):
             stem = self._stem(chunk, field)
             if stem:
-                self._check_shape(field, chunk.array(stem), self._set_size(index))
+                self._check_shape(field, chunk.array(stem), index)
 
     def _require_present(self, field: Field) -> None:
         for chunk in self.sets:
@@ -312,7 +263,6 @@ class System:
     def _frame_copies(self) -> np.ndarray | None:
         if not self.has("numb_copy"):
             return None
-        self._copies = None
         copies = self._gather(vocabulary.FIELDS["numb_copy"], np.arange(int(self._starts[-1])))[0]
         if copies.min() < 0 or copies.sum() == 0:
             raise DataError(f"{self.name}: numb_copy.npy has {copies.min()} at its lowest, expected counts from 0 on")

@@ -1,0 +1,141 @@
+"""Frames ready for the model: atoms sorted by type, ragged pairs, labels. Built once per frame and kept, since frames
+do not move.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deepmd.data.system import System
+from deepmd.nn.frames import Pairs, find_pairs
+
+PER_ATOM = ("force", "atom_ener", "atom_pref", "atom_ener_coeff", "aparam")
+LABELS = ("energy", "force", "virial", "atom_ener", "atom_pref", "atom_ener_coeff", "fparam", "aparam")
+
+
+@dataclass
+class Batch:
+    """One or several frames of one system. Atoms of all frames stand together, sorted by type; pairs by centre."""
+
+    types: np.ndarray  # [n_atoms] int32, ascending
+    frame: np.ndarray  # [n_atoms] int32
+    n_frames: int
+    first: np.ndarray  # [n_atoms + 1] int64
+    neighbor: np.ndarray  # [n_pairs] int32
+    vectors: np.ndarray  # [n_pairs, 3]
+    atoms_per_frame: np.ndarray  # [n_frames] real atoms
+    labels: dict[str, np.ndarray]
+    """Frame quantities with a leading n_frames, atomic ones with a leading n_atoms in the order of `types`."""
+    found: dict[str, bool]
+    origin: str  # system and frames, for messages
+
+    @property
+    def centers(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self.types)), np.diff(self.first))
+
+    @property
+    def n_bytes(self) -> int:
+        return self.vectors.nbytes + self.neighbor.nbytes + sum(a.nbytes for a in self.labels.values())
+
+
+class GraphCache:
+    """Batches by (system, frame), the most recent ones kept within a memory budget.
+
+    systems: the data. rcut: Angstrom. pair_keep: [n_types, n_types] pairs that the model does not see are left out.
+    """
+
+    def __init__(self, systems: list[System], rcut: float, pair_keep: np.ndarray | None = None, budget: int = 2 << 30):
+        self.systems = systems
+        self.rcut = rcut
+        self.pair_keep = pair_keep
+        self.budget = budget
+        self._kept: OrderedDict[tuple[int, int], Batch] = OrderedDict()
+        self._bytes = 0
+
+    def batch(self, system: int, frames: np.ndarray) -> Batch:
+        """The batch of some frames of a system."""
+        singles = [self.single(system, int(frame)) for frame in frames]
+        return singles[0] if len(singles) == 1 else merge(singles)
+
+    def single(self, system: int, frame: int) -> Batch:
+        key = (system, frame)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        batch = self._build(system, frame)
+        self._kept[key] = batch
+        self._bytes += batch.n_bytes
+        while self._bytes > self.budget and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= oldest.n_bytes
+        return batch
+
+    def _build(self, system: int, frame: int) -> Batch:
+        source = self.systems[system]
+        data = source.frames([frame], LABELS)
+        types = data["types"][0]
+        real = np.flatnonzero(types >= 0)
+        order = real[np.argsort(types[real], kind="stable")]
+        types = types[order].astype(np.int32)
+        cell = None if data["cell"] is None else data["cell"][0]
+        pairs = self._visible(find_pairs(data["positions"][0][order], cell, self.rcut), types)
+        labels = {}
+        for key in LABELS:
+            value = data[key]
+            labels[key] = value[0][order] if key in PER_ATOM else value
+        found = {key: bool(data["find_" + key][0]) for key in LABELS}
+        first = np.zeros(len(types) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(pairs.centers, minlength=len(types)), out=first[1:])
+        return Batch(
+            types=types,
+            frame=np.zeros(len(types), dtype=np.int32),
+            n_frames=1,
+            first=first,
+            neighbor=pairs.neighbors.astype(np.int32),
+            vectors=np.ascontiguousarray(pairs.vectors),
+            atoms_per_frame=np.array([float(len(types))]),
+            labels=labels,
+            found=found,
+            origin=f"{source.name} frame {frame}",
+        )
+
+    def _visible(self, pairs: Pairs, types: np.ndarray) -> Pairs:
+        if self.pair_keep is None or self.pair_keep.all():
+            return pairs
+        kept = self.pair_keep[types[pairs.centers], types[pairs.neighbors]]
+        return Pairs(pairs.vectors[kept], pairs.centers[kept], pairs.neighbors[kept])
+
+
+def merge(singles: list[Batch]) -> Batch:
+    """Several single-frame batches as one, atoms sorted by type again."""
+    offsets = np.cumsum([0] + [len(b.types) for b in singles])
+    types = np.concatenate([b.types for b in singles])
+    frame = np.concatenate([np.full(len(b.types), k, dtype=np.int32) for k, b in enumerate(singles)])
+    order = np.argsort(types, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    counts = np.concatenate([np.diff(b.first) for b in singles])
+    starts = np.cumsum(counts) - counts
+    first = np.concatenate([[0], np.cumsum(counts[order])])
+    picked = np.repeat(starts[order] - first[:-1], counts[order]) + np.arange(first[-1])
+    neighbor = np.concatenate([b.neighbor.astype(np.int64) + offsets[k] for k, b in enumerate(singles)])
+    labels: dict[str, Any] = {}
+    for key in LABELS:
+        joined = np.concatenate([b.labels[key] for b in singles])
+        labels[key] = joined[order] if key in PER_ATOM else joined
+    return Batch(
+        types=types[order],
+        frame=frame[order],
+        n_frames=len(singles),
+        first=first.astype(np.int64),
+        neighbor=rank[neighbor[picked]].astype(np.int32),
+        vectors=np.ascontiguousarray(np.concatenate([b.vectors for b in singles])[picked]),
+        atoms_per_frame=np.concatenate([b.atoms_per_frame for b in singles]),
+        labels=labels,
+        found={key: all(b.found[key] for b in singles) for key in LABELS},
+        origin=f"{singles[0].origin.rsplit(' frame ', 1)[0]} frames {[int(b.origin.rsplit(' ', 1)[1]) for b in singles]}",
+    )

@@ -1,0 +1,83 @@
+"""Fixtures that all tests share: where things are, the shared data, small systems made on the spot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[..., Path]:
+    """`shared("water/data/data_0")` is that path in the shared data; the test is skipped where it is absent."""
+    base = Path(os.environ.get("DEEPMD_SHARED_DATA") or ROOT.parent / "shared" / "data")
+
+    def find(*parts: str) -> Path:
+        path = base.joinpath(*parts)
+        if not path.exists():
+            pytest.skip(f"no shared data '{'/'.join(parts)}'; set DEEPMD_SHARED_DATA to the folder that holds it")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def compiled():
+    """The module deepmd.core with the compiled library behind it; skipped in a bare source tree."""
+    from deepmd import core
+    from deepmd.errors import EngineError
+
+    try:
+        core.native_folder()
+        core.version()
+    except EngineError as error:
+        pytest.skip(f"the compiled module is not installed ({error})")
+    return core
+
+
+def make_frames(n_frames: int = 5, n_molecules: int = 4, seed: int = 0, periodic: bool = True) -> dict:
+    """Water-like molecules on a grid with made-up labels: types, type_map and the arrays of `System.frames`."""
+    rng = np.random.default_rng(seed)
+    side = int(np.ceil(n_molecules ** (1 / 3)))
+    grid = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), -1).reshape(-1, 3)[:n_molecules] * 3.1
+    molecule = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
+    rest = (grid[:, None] + molecule).reshape(-1, 3)
+    n_atoms = len(rest)
+    data = {
+        "positions": rest + rng.normal(0, 0.05, (n_frames, n_atoms, 3)),
+        "energy": rng.normal(-10.0 * n_molecules, 0.1, n_frames),
+        "force": rng.normal(0, 1, (n_frames, n_atoms, 3)),
+    }
+    if periodic:
+        data["cell"] = np.eye(3) * 3.1 * side + np.tril(rng.normal(0, 0.05, (n_frames, 3, 3)))
+        data["virial"] = rng.normal(0, 1, (n_frames, 3, 3))
+    return {"types": np.tile([0, 1, 1], n_molecules), "type_map": ["O", "H"], "data": data}
+
+
+@pytest.fixture
+def tiny() -> Callable[..., dict]:
+    """Maker of small systems in memory: `tiny(n_frames, n_molecules, seed, periodic)`."""
+    return make_frames
+
+
+@pytest.fixture
+def tiny_system(tmp_path: Path) -> Callable[..., Path]:
+    """Maker of small systems on disk: `tiny_system("name", n_frames=5, ...)` writes one and gives its folder."""
+    from deepmd.data import write_system
+
+    def write(name: str = "system", set_size: int | None = None, **options) -> Path:
+        made = make_frames(**options)
+        return write_system(tmp_path / name, made["types"], made["type_map"], made["data"], set_size)
+
+    return write
