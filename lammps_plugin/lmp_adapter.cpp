@@ -1,0 +1,128 @@
+#include "lmp_adapter.hpp"
+
+#include <cmath>
+
+#include "atom.h"
+#include "neigh_list.h"
+
+namespace deepmd {
+
+void LmpAdapter::configure(const std::vector<int>& type_to_model, double length_unit) {
+  type_to_model_ = type_to_model;
+  to_angstrom_ = 1.0 / length_unit;
+  to_core_.clear();
+}
+
+bool LmpAdapter::visibility_changed(const LAMMPS_NS::Atom& atom) const {
+  const int n = atom.nlocal + atom.nghost;
+  if (static_cast<int>(to_core_.size()) != n || lammps_local_ != atom.nlocal) return true;
+  for (int i = 0; i < n; ++i) {
+    if ((to_core_[i] >= 0) != sees_type(atom.type[i])) return true;
+  }
+  return false;
+}
+
+void LmpAdapter::build_index(const LAMMPS_NS::Atom& atom) {
+  const int n = atom.nlocal + atom.nghost;
+  lammps_local_ = atom.nlocal;
+  to_core_.assign(n, -1);
+  to_lammps_.clear();
+  for (int i = 0; i < n; ++i) {
+    if (i == atom.nlocal) n_local_ = static_cast<int>(to_lammps_.size());
+    if (!sees_type(atom.type[i])) continue;
+    to_core_[i] = static_cast<int>(to_lammps_.size());
+    to_lammps_.push_back(i);
+  }
+  if (atom.nghost == 0) n_local_ = static_cast<int>(to_lammps_.size());
+}
+
+int LmpAdapter::build_rows(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighList& list) {
+  std::vector<int> row_of(n_local_, -1);  // the order of LAMMPS' rows is its own
+  for (int ii = 0; ii < list.inum; ++ii) {
+    const int i = list.ilist[ii];
+    if (i < atom.nlocal && to_core_[i] >= 0) row_of[to_core_[i]] = i;
+  }
+  first_.assign(1, 0);
+  index_.clear();
+  for (int k = 0; k < n_local_; ++k) {
+    const int i = row_of[k];
+    if (i < 0) return to_lammps_[k];
+    const int* neighbors = list.firstneigh[i];
+    for (int jj = 0; jj < list.numneigh[i]; ++jj) {
+      // The upper bits of an entry mark special bonds.
+      const int j = to_core_[neighbors[jj] & NEIGHMASK];
+      if (j >= 0) index_.push_back(j);
+    }
+    first_.push_back(static_cast<int64_t>(index_.size()));
+  }
+  return -1;
+}
+
+int LmpAdapter::gather(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighList& list, bool list_is_new) {
+  if (list_is_new || visibility_changed(atom)) {
+    build_index(atom);
+    const int missing = build_rows(atom, list);
+    if (missing >= 0) return missing;
+  }
+  const size_t n = to_lammps_.size();
+  positions_.resize(3 * n);
+  types_.resize(n);
+  for (size_t k = 0; k < n; ++k) {
+    const int i = to_lammps_[k];
+    types_[k] = type_to_model_[atom.type[i] - 1];
+    for (int a = 0; a < 3; ++a) positions_[3 * k + a] = atom.x[i][a] * to_angstrom_;
+  }
+  list_.size = sizeof(list_);
+  list_.n_centers = n_local_;
+  list_.first = first_.data();
+  list_.index = index_.data();
+  list_.shift = nullptr;
+  return -1;
+}
+
+deepmd_input LmpAdapter::input() const {
+  deepmd_input input;
+  deepmd_input_init(&input);
+  input.n_local = n_local();
+  input.n_ghost = n_ghost();
+  input.positions = positions_.data();
+  input.types = types_.data();
+  input.list = &list_;
+  return input;
+}
+
+BadGeometry LmpAdapter::find_bad_geometry(double min_distance) const {
+  BadGeometry bad;
+  for (int k = 0; k < n_all(); ++k) {
+    for (int a = 0; a < 3; ++a) {
+      if (std::isfinite(positions_[3 * k + a])) continue;
+      bad.found = true;
+      bad.i = to_lammps_[k];
+      return bad;
+    }
+  }
+  bad.distance = min_distance;
+  for (int i = 0; i < n_local_; ++i) {
+    for (int64_t p = first_[i]; p < first_[i + 1]; ++p) {
+      double r2 = 0.0;
+      for (int a = 0; a < 3; ++a) {
+        const double d = positions_[3 * static_cast<size_t>(index_[p]) + a] - positions_[3 * static_cast<size_t>(i) + a];
+        r2 += d * d;
+      }
+      if (std::sqrt(r2) >= bad.distance) continue;
+      bad.found = true;
+      bad.distance = std::sqrt(r2);
+      bad.i = to_lammps_[i];
+      bad.j = to_lammps_[index_[p]];
+    }
+  }
+  return bad;
+}
+
+double LmpAdapter::memory_usage() const {
+  const size_t n_ints = to_core_.capacity() + to_lammps_.capacity() + types_.capacity() + index_.capacity();
+  return static_cast<double>(n_ints * sizeof(int) + positions_.capacity() * sizeof(double) +
+                             first_.capacity() * sizeof(int64_t));
+}
+
+}  // namespace deepmd

@@ -1,0 +1,71 @@
+// Between LAMMPS' atoms and the engine's arrays: gathers positions, types and the neighbour list, and leaves out the
+// atoms that the model must not see. Core units (Angstrom) on the engine's side.
+#ifndef DEEPMD_LAMMPS_LMP_ADAPTER_HPP
+#define DEEPMD_LAMMPS_LMP_ADAPTER_HPP
+
+#include <cstdint>
+#include <vector>
+
+#include "deepmd/deepmd.h"
+
+namespace LAMMPS_NS {
+class Atom;
+class NeighList;
+}  // namespace LAMMPS_NS
+
+namespace deepmd {
+
+/// Two atoms too close to each other, or one atom without a finite position (then j is -1).
+struct BadGeometry {
+  bool found = false;
+  int i = -1;  // LAMMPS index
+  int j = -1;  // LAMMPS index
+  double distance = 0.0;  // Angstrom
+};
+
+class LmpAdapter {
+ public:
+  /// type_to_model [n_atom_types]: model index of LAMMPS type t + 1, -1 for NULL; length_unit: Angstrom in LAMMPS units.
+  void configure(const std::vector<int>& type_to_model, double length_unit);
+
+  /// Brings the arrays up to date; the list rows are renewed if `list_is_new` or if other atoms became visible.
+  /// Returns the LAMMPS index of a visible owned atom that has no row, -1 if all is well.
+  int gather(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighList& list, bool list_is_new);
+
+  int n_local() const { return n_local_; }
+  int n_ghost() const { return static_cast<int>(to_lammps_.size()) - n_local_; }
+  int n_all() const { return static_cast<int>(to_lammps_.size()); }
+  /// LAMMPS index of visible atom k, owned ones first.
+  int lammps_index(int k) const { return to_lammps_[k]; }
+  bool sees_type(int lammps_type) const { return type_to_model_[lammps_type - 1] >= 0; }
+
+  /// Input for deepmd_evaluate; it points into this object and lives until the next gather.
+  deepmd_input input() const;
+
+  /// Looks for the reason of a refused geometry among the pairs of the list.
+  BadGeometry find_bad_geometry(double min_distance) const;
+
+  double memory_usage() const;
+
+ private:
+  void build_index(const LAMMPS_NS::Atom& atom);
+  int build_rows(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighList& list);
+  bool visibility_changed(const LAMMPS_NS::Atom& atom) const;
+
+  std::vector<int> type_to_model_;
+  double to_angstrom_ = 1.0;
+
+  int lammps_local_ = 0;
+  int n_local_ = 0;
+  std::vector<int> to_core_;     // [LAMMPS n_all] index among visible atoms, -1 if invisible
+  std::vector<int> to_lammps_;   // [n_all]
+  std::vector<double> positions_;  // [n_all][3] Angstrom
+  std::vector<int> types_;         // [n_all]
+  std::vector<int64_t> first_;     // [n_local + 1]
+  std::vector<int> index_;         // [first[n_local]]
+  deepmd_list list_{};
+};
+
+}  // namespace deepmd
+
+#endif

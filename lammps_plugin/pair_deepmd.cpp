@@ -1,0 +1,209 @@
+#include "pair_deepmd.h"
+
+#include <cmath>
+#include <cstdio>
+
+#include "atom.h"
+#include "comm.h"
+#include "compute.h"
+#include "domain.h"
+#include "error.h"
+#include "neigh_list.h"
+#include "neighbor.h"
+#include "update.h"
+
+namespace deepmd {
+
+// LAMMPS' 9 components per atom are xx,yy,zz,xy,xz,yz,yx,zx,zy with the position first; ours are [force][position].
+static const int kCentroidOrder[9] = {0, 4, 8, 3, 6, 7, 1, 2, 5};
+
+// Closer atoms are refused by the engine, see deepmd_evaluate.
+static const double kMinDistance = 0.05;
+
+void PairDeepMD::compute(int eflag, int vflag) {
+  ev_init(eflag, vflag);
+  const bool fresh = list_is_new();
+  if (fresh) check_ghost_cutoff();
+  if (!special_checked_) check_special_bonds();
+  const double factor = scale_factor();
+  const int missing = adapter_.gather(*atom, *list, fresh);
+  if (missing >= 0) {
+    error->one("pair_deepmd.cpp", __LINE__,
+               "pair_style deepmd: " + name_atom(missing) +
+                   " has a type of the model but no row in the neighbor list; map its type to NULL");
+  }
+  update_parameters();
+  if (adapter_.n_local() == 0) return;
+  evaluate();
+  scatter(factor);
+}
+
+bool PairDeepMD::list_is_new() {
+  // ago counts the steps since the last build; the other marks notice a build in whose step this style was not called.
+  const bool same = neighbor->ago > 0 && last_list_ == list && last_list_calls_ == neighbor->ncalls &&
+                    last_list_step_ == neighbor->lastcall;
+  last_list_ = list;
+  last_list_calls_ = neighbor->ncalls;
+  last_list_step_ = neighbor->lastcall;
+  return !same;
+}
+
+void PairDeepMD::check_ghost_cutoff() const {
+  double length[3] = {1.0, 1.0, 1.0};  // a triclinic box keeps its ghost cutoff in fractions of the box
+  if (domain->triclinic) {
+    const double* h = domain->h_inv;
+    length[0] = std::sqrt(h[0] * h[0] + h[5] * h[5] + h[4] * h[4]);
+    length[1] = std::sqrt(h[1] * h[1] + h[3] * h[3]);
+    length[2] = h[2];
+  }
+  for (int a = 0; a < domain->dimension; ++a) {
+    if (comm->cutghost[a] >= cutoff_ * length[a] * (1.0 - 1e-12)) continue;
+    fail("pair_style deepmd: the ghost cutoff is smaller than the model's cutoff of " + std::to_string(cutoff_) +
+         "; write 'comm_modify cutoff " + std::to_string(cutoff_ + neighbor->skin) + "'");
+  }
+}
+
+double PairDeepMD::scale_factor() const {
+  // The model is one many-body energy, so there is only one factor; fix adapt sets it for all pairs with '* *'.
+  for (int i = 1; i <= atom->ntypes; ++i) {
+    for (int j = i; j <= atom->ntypes; ++j) {
+      if (scale_[i][j] == scale_[1][1]) continue;
+      fail("pair_style deepmd: 'scale' must be the same for all types; write 'fix adapt ... pair deepmd scale * * ...'");
+    }
+  }
+  return scale_[1][1];
+}
+
+void PairDeepMD::update_parameters() {
+  fparam_ = settings_.fparam;
+  if (!settings_.fparam_compute.empty()) {
+    LAMMPS_NS::Compute* source = find_compute("fparam_from_compute", settings_.fparam_compute);
+    if (info_.dim_fparam == 1) {
+      fparam_.assign(1, source->compute_scalar());
+    } else {
+      source->compute_vector();
+      fparam_.assign(source->vector, source->vector + info_.dim_fparam);
+    }
+    if (source->timeflag) source->addstep(update->ntimestep + 1);
+  }
+  aparam_.clear();
+  if (info_.dim_aparam == 0) return;
+  const int dim = info_.dim_aparam;
+  if (settings_.aparam_compute.empty()) {
+    for (int k = 0; k < adapter_.n_local(); ++k) {
+      aparam_.insert(aparam_.end(), settings_.aparam.begin(), settings_.aparam.end());
+    }
+    return;
+  }
+  LAMMPS_NS::Compute* source = find_compute("aparam_from_compute", settings_.aparam_compute);
+  source->compute_peratom();
+  if (source->timeflag) source->addstep(update->ntimestep + 1);
+  for (int k = 0; k < adapter_.n_local(); ++k) {
+    const int i = adapter_.lammps_index(k);
+    for (int a = 0; a < dim; ++a) {
+      aparam_.push_back(source->size_peratom_cols == 0 ? source->vector_atom[i] : source->array_atom[i][a]);
+    }
+  }
+}
+
+void PairDeepMD::evaluate() {
+  const size_t n_local = static_cast<size_t>(adapter_.n_local());
+  const size_t n_all = static_cast<size_t>(adapter_.n_all());
+  deepmd_input input = adapter_.input();
+  input.fparam = fparam_.empty() ? nullptr : fparam_.data();
+  input.aparam = aparam_.empty() ? nullptr : aparam_.data();
+  deepmd_output output;
+  deepmd_output_init(&output);
+  forces_.resize(3 * n_all);
+  output.energy = &energy_;
+  output.forces = forces_.data();
+  if (vflag_global) output.virial = virial_;
+  if (eflag_atom) {
+    atom_energy_.resize(n_local);
+    output.atom_energy = atom_energy_.data();
+  }
+  if (vflag_atom || cvflag_atom) {
+    atom_virial_.resize(9 * n_all);
+    output.atom_virial = atom_virial_.data();
+  }
+  const deepmd_status status = deepmd_evaluate(models_[0].get(), &input, &output);
+  if (status != DEEPMD_OK) fail_evaluation(status);
+}
+
+void PairDeepMD::scatter(double factor) {
+  const double energy_factor = factor * energy_unit_;
+  const double force_factor = energy_factor / length_unit_;
+  const int n_all = adapter_.n_all();
+  if (eflag_global) eng_vdwl += energy_factor * energy_;
+  if (vflag_global) {
+    const double* w = virial_;
+    const double six[6] = {w[0], w[4], w[8], 0.5 * (w[1] + w[3]), 0.5 * (w[2] + w[6]), 0.5 * (w[5] + w[7])};
+    for (int c = 0; c < 6; ++c) virial[c] += energy_factor * six[c];
+  }
+  double** f = atom->f;
+  for (int k = 0; k < n_all; ++k) {
+    const int i = adapter_.lammps_index(k);
+    for (int a = 0; a < 3; ++a) f[i][a] += force_factor * forces_[3 * static_cast<size_t>(k) + a];
+  }
+  if (eflag_atom) {
+    for (int k = 0; k < adapter_.n_local(); ++k) eatom[adapter_.lammps_index(k)] += energy_factor * atom_energy_[k];
+  }
+  if (!vflag_atom && !cvflag_atom) return;
+  for (int k = 0; k < n_all; ++k) {
+    const int i = adapter_.lammps_index(k);
+    const double* w = &atom_virial_[9 * static_cast<size_t>(k)];
+    if (vflag_atom) {
+      const double six[6] = {w[0], w[4], w[8], 0.5 * (w[1] + w[3]), 0.5 * (w[2] + w[6]), 0.5 * (w[5] + w[7])};
+      for (int c = 0; c < 6; ++c) vatom[i][c] += energy_factor * six[c];
+    }
+    if (cvflag_atom) {
+      for (int c = 0; c < 9; ++c) cvatom[i][c] += energy_factor * w[kCentroidOrder[c]];
+    }
+  }
+}
+
+std::string PairDeepMD::name_atom(int i) const {
+  if (atom->tag_enable) return "atom " + std::to_string(atom->tag[i]);
+  return "atom in line " + std::to_string(i) + " of rank " + std::to_string(comm->me);
+}
+
+void PairDeepMD::fail_evaluation(deepmd_status status) const {
+  // One rank may be alone in failing: error->one stops all of them.
+  const std::string step = " on step " + std::to_string(update->ntimestep);
+  std::string message = "pair_style deepmd: " + std::string(deepmd_last_error()) + step;
+  if (status == DEEPMD_ERROR_GEOMETRY) {
+    const BadGeometry bad = adapter_.find_bad_geometry(kMinDistance);
+    if (bad.found && bad.j >= 0) {
+      char distance[32];
+      std::snprintf(distance, sizeof(distance), "%.4g", bad.distance);
+      message = "pair_style deepmd: atoms " + std::to_string(atom->tag_enable ? atom->tag[bad.i] : bad.i) + " and " +
+                std::to_string(atom->tag_enable ? atom->tag[bad.j] : bad.j) + " are " + distance + " Angstrom apart" +
+                step + ", closer than the 0.05 that the model accepts; check the positions, or remove one of them with " +
+                "'delete_atoms overlap'";
+    } else if (bad.found) {
+      message = "pair_style deepmd: the position of " + name_atom(bad.i) + " is not finite" + step +
+                "; check the time step and the starting positions";
+    }
+  }
+  error->one("pair_deepmd.cpp", __LINE__, message + " [" + deepmd_status_name(status) + "]");
+}
+
+void* PairDeepMD::extract(const char* name, int& dimension) {
+  const std::string key(name);
+  if (key == "cut_coul") {
+    dimension = 0;
+    return &cutoff_;
+  }
+  if (key == "scale") {
+    dimension = 2;
+    return scale_;
+  }
+  return nullptr;
+}
+
+double PairDeepMD::memory_usage() {
+  const size_t n_doubles = forces_.capacity() + atom_energy_.capacity() + atom_virial_.capacity() + aparam_.capacity();
+  return LAMMPS_NS::Pair::memory_usage() + static_cast<double>(n_doubles * sizeof(double)) + adapter_.memory_usage();
+}
+
+}  // namespace deepmd

@@ -1,0 +1,87 @@
+// What pair_style deepmd needs from the rest of a LAMMPS input, checked before it gives a wrong answer.
+#include "atom.h"
+#include "comm.h"
+#include "compute.h"
+#include "error.h"
+#include "force.h"
+#include "modify.h"
+#include "neighbor.h"
+#include "pair_deepmd.h"
+
+namespace deepmd {
+
+void PairDeepMD::check_surroundings() const {
+  if (!force->newton_pair) {
+    fail("pair_style deepmd: 'newton off' would lose the forces on ghost atoms; write 'newton on' before the box is "
+         "created");
+  }
+  if (atom->sp_flag) fail("pair_style deepmd: 'atom_style spin' needs a spin model, which this style does not run");
+  if (neighbor->includegroup) {
+    fail("pair_style deepmd: 'neigh_modify include' hides atoms from the model; map their types to NULL instead");
+  }
+  const bool excludes = neighbor->nex_type > 0 || neighbor->nex_group > 0 || neighbor->nex_mol > 0;
+  if (excludes && comm->me == 0) {
+    error->warning("pair_deepmd.cpp", __LINE__,
+                   "pair_style deepmd: pairs removed by 'neigh_modify exclude' are missing in the model's environments");
+  }
+}
+
+LAMMPS_NS::Compute* PairDeepMD::find_compute(const std::string& keyword, const std::string& id) const {
+  LAMMPS_NS::Compute* found = modify->get_compute_by_id(id);
+  if (found == nullptr) fail("pair_style deepmd: " + keyword + ": there is no compute with ID '" + id + "'");
+  return found;
+}
+
+void PairDeepMD::check_computes() const {
+  if (!settings_.fparam_compute.empty()) {
+    const std::string keyword = "fparam_from_compute";
+    const LAMMPS_NS::Compute* source = find_compute(keyword, settings_.fparam_compute);
+    const int dim = info_.dim_fparam;
+    const bool fits = dim == 1 ? source->scalar_flag != 0 : source->vector_flag != 0 && source->size_vector == dim;
+    if (!fits) {
+      fail("pair_style deepmd: " + keyword + ": compute '" + settings_.fparam_compute + "' must give a global " +
+           (dim == 1 ? std::string("scalar") : "vector of length " + std::to_string(dim)));
+    }
+  }
+  if (!settings_.aparam_compute.empty()) {
+    const std::string keyword = "aparam_from_compute";
+    const LAMMPS_NS::Compute* source = find_compute(keyword, settings_.aparam_compute);
+    const int dim = info_.dim_aparam;
+    const int columns = source->size_peratom_cols;
+    if (!source->peratom_flag || !(columns == dim || (columns == 0 && dim == 1))) {
+      fail("pair_style deepmd: " + keyword + ": compute '" + settings_.aparam_compute + "' must give " +
+           std::to_string(dim) + " value(s) per atom");
+    }
+  }
+}
+
+bool PairDeepMD::drops_special_pair(int i) const {
+  int first = 0;
+  for (int order = 1; order <= 3; ++order) {
+    const int last = atom->nspecial[i][order - 1];
+    for (int k = first; k < last && neighbor->special_flag[order] == 0; ++k) {
+      const int partner = atom->map(atom->special[i][k]);
+      if (partner >= 0 && adapter_.sees_type(atom->type[partner])) return true;
+    }
+    first = last;
+  }
+  return false;
+}
+
+void PairDeepMD::check_special_bonds() {
+  // Bonded pairs of weight 0 never enter LAMMPS' neighbor list, and the model would be blind to them.
+  special_checked_ = true;
+  if (atom->molecular != LAMMPS_NS::Atom::MOLECULAR || atom->nspecial == nullptr) return;
+  int lost = 0;
+  for (int i = 0; i < atom->nlocal; ++i) {
+    if (adapter_.sees_type(atom->type[i]) && drops_special_pair(i)) lost = 1;
+  }
+  int any = 0;
+  MPI_Allreduce(&lost, &any, 1, MPI_INT, MPI_MAX, world);
+  if (any) {
+    fail("pair_style deepmd: special_bonds of weight 0 remove bonded pairs from the neighbor list of the model; write "
+         "'special_bonds lj/coul 1 1 1', or tiny weights such as 'lj/coul 1e-50 1e-50 1e-50' for other pair styles");
+  }
+}
+
+}  // namespace deepmd

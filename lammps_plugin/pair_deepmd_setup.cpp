@@ -1,0 +1,186 @@
+// pair_style deepmd before the first step: settings, models, coefficients.
+#include "atom.h"
+#include "comm.h"
+#include "error.h"
+#include "force.h"
+#include "memory.h"
+#include "neighbor.h"
+#include "pair_deepmd.h"
+#include "universe.h"
+#include "update.h"
+
+namespace deepmd {
+namespace {
+
+// Boltzmann's constant in eV/K as LAMMPS has it in `units metal`: with it a ratio of LAMMPS' own constants converts
+// energies, so that temperatures and energies agree.
+const double kBoltzmannMetal = 8.617343e-5;
+std::vector<std::string> to_words(int narg, char** arg) { return std::vector<std::string>(arg, arg + narg); }
+
+}  // namespace
+
+PairDeepMD::PairDeepMD(LAMMPS_NS::LAMMPS* lmp) : Pair(lmp) {
+  single_enable = 0;
+  restartinfo = 1;
+  one_coeff = 1;
+  manybody_flag = 1;
+  writedata = 0;
+  pppmflag = 1;
+  no_virial_fdotr_compute = 1;  // the virial comes from the pairs, not from wrapped positions
+  centroidstressflag = LAMMPS_NS::CENTROID_AVAIL;
+}
+
+PairDeepMD::~PairDeepMD() {
+  if (!allocated) return;
+  memory->destroy(setflag);
+  memory->destroy(cutsq);
+  memory->destroy(scale_);
+}
+
+void PairDeepMD::fail(const std::string& message) const { error->all("pair_deepmd.cpp", __LINE__, message); }
+
+void PairDeepMD::settings(int narg, char** arg) {
+  require_units();
+  models_.clear();
+  if (allocated) {
+    for (int i = 1; i <= atom->ntypes; ++i) {
+      for (int j = 1; j <= atom->ntypes; ++j) setflag[i][j] = 0;
+    }
+  }
+  words_ = to_words(narg, arg);
+  open_models();
+}
+
+void PairDeepMD::require_units() const {
+  if (std::string(update->unit_style) == "lj") {
+    fail("pair_style deepmd: 'units lj' has no electron volts and Angstroms; use 'units metal' or 'units real'");
+  }
+}
+
+void PairDeepMD::open_models() {
+  energy_unit_ = force->boltz / kBoltzmannMetal;
+  length_unit_ = force->angstrom;
+  try {
+    settings_ = parse_pair_settings(words_);
+    if (settings_.models.size() > 1) {
+      fail("pair_style deepmd: several models are not supported yet, got " + std::to_string(settings_.models.size()) +
+           "; name one model file");
+    }
+    n_threads_ = threads_per_rank(world, universe->nworlds);
+    for (const auto& path : settings_.models) {
+      models_.push_back(open_shared_model({path, settings_.selftest, n_threads_}, world));
+    }
+    info_ = describe_model(models_[0].get());
+    if (info_.kind != "energy") {
+      fail("pair_style deepmd: model " + settings_.models[0] + " is of kind '" + info_.kind + "', but needs 'energy'");
+    }
+    check_parameter_counts(settings_, {settings_.models[0], info_.dim_fparam, info_.dim_aparam,
+                                       info_.has_default_fparam});
+  } catch (const SettingsError& problem) {
+    models_.clear();
+    fail(problem.what());
+  } catch (const SharedModelError& problem) {
+    models_.clear();
+    fail(std::string("pair_style deepmd: ") + problem.what());
+  }
+  cutoff_ = info_.rcut * length_unit_;
+  types_printed_ = false;
+  print_models();
+}
+
+void PairDeepMD::require_models() {
+  if (!models_.empty()) return;
+  if (words_.empty()) fail("pair_style deepmd: no model file given; write 'pair_style deepmd graph.pth'");
+  require_units();
+  open_models();  // settings came from a restart file
+}
+
+void PairDeepMD::print_models() const {
+  if (comm->me != 0) return;
+  std::string text = "  >>> Info of model(s):\n";
+  text += "  using " + std::to_string(settings_.models.size()) + " model(s): ";
+  for (const auto& path : settings_.models) text += path + " ";
+  text += "\n  rcut in model:      " + format_number(info_.rcut) + "\n";
+  text += "  ntypes in model:    " + std::to_string(info_.type_map.size()) + "\n";
+  text += "  engine:             deepmd " + std::string(deepmd_version()) + ", path " + info_.path_in_use + ", " +
+          std::to_string(n_threads_) + " thread(s) per rank, self-test " + (settings_.selftest ? "passed" : "off") +
+          "\n";
+  if (info_.dim_fparam > 0) {
+    text += "  fparam:             " + std::to_string(info_.dim_fparam) + " from " +
+            (!settings_.fparam_compute.empty() ? "compute " + settings_.fparam_compute
+                                               : settings_.fparam.empty() ? "the model" : "pair_style") + "\n";
+  }
+  if (info_.dim_aparam > 0) {
+    text += "  aparam:             " + std::to_string(info_.dim_aparam) + " from " +
+            (settings_.aparam_compute.empty() ? "pair_style" : "compute " + settings_.aparam_compute) + "\n";
+  }
+  LAMMPS_NS::utils::logmesg(lmp, text);
+}
+
+void PairDeepMD::allocate() {
+  if (allocated) return;
+  const int n = atom->ntypes + 1;
+  memory->create(setflag, n, n, "pair:setflag");
+  memory->create(cutsq, n, n, "pair:cutsq");
+  memory->create(scale_, n, n, "pair:scale");
+  allocated = 1;
+  for (int i = 0; i < n; ++i) {
+    for (int j = 0; j < n; ++j) {
+      setflag[i][j] = 0;
+      cutsq[i][j] = 0.0;
+      scale_[i][j] = 1.0;
+    }
+  }
+}
+
+void PairDeepMD::mark_types_set() {
+  // Alone, the style must answer for all types, also for those that the model does not see. In a hybrid style the
+  // pairs of invisible types belong to others.
+  const bool hybrid = force->pair_style != nullptr && std::string(force->pair_style).rfind("hybrid", 0) == 0;
+  for (int i = 1; i <= atom->ntypes; ++i) {
+    for (int j = 1; j <= atom->ntypes; ++j) {
+      const bool seen = names_.empty() || (names_[i - 1] != "NULL" && names_[j - 1] != "NULL");
+      setflag[i][j] = seen || !hybrid ? 1 : 0;
+    }
+  }
+}
+
+void PairDeepMD::coeff(int narg, char** arg) {
+  require_models();
+  allocate();
+  if (narg < 2) fail("pair_coeff: needs at least '* *'");
+  for (int k = 0; k < 2; ++k) {
+    int lo = 0, hi = 0;
+    LAMMPS_NS::utils::bounds("pair_deepmd.cpp", __LINE__, std::string(arg[k]), 1, atom->ntypes, lo, hi, error);
+    if (lo != 1 || hi != atom->ntypes) {
+      fail("pair_coeff: pair style deepmd is one potential for all types; write '" + suggested_line() + "'");
+    }
+  }
+  names_ = to_words(narg - 2, arg + 2);
+  try {
+    if (!names_.empty()) map_elements(names_, info_.type_map, atom->ntypes);
+  } catch (const SettingsError& problem) {
+    fail(problem.what());
+  }
+  types_printed_ = false;
+  mark_types_set();
+}
+
+void PairDeepMD::init_style() {
+  require_models();
+  check_surroundings();
+  resolve_types();
+  check_masses();
+  check_computes();
+  special_checked_ = false;
+  if (!types_printed_) print_types();
+  types_printed_ = true;
+  neighbor->add_request(this, LAMMPS_NS::NeighConst::REQ_FULL);
+}
+
+double PairDeepMD::init_one(int i, int j) {
+  scale_[j][i] = scale_[i][j];
+  return cutoff_;
+}
+
+}  // namespace deepmd

@@ -1,0 +1,55 @@
+// Opens a model on all ranks of a communicator: the first rank reads the file, the others receive its bytes.
+#ifndef DEEPMD_LAMMPS_SHARED_MODEL_HPP
+#define DEEPMD_LAMMPS_SHARED_MODEL_HPP
+
+#include <mpi.h>
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "deepmd/deepmd.h"
+
+namespace deepmd {
+
+/// The same sentence on every rank.
+class SharedModelError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+struct ModelDeleter {
+  void operator()(deepmd_model* model) const { deepmd_model_free(model); }
+};
+using ModelHandle = std::unique_ptr<deepmd_model, ModelDeleter>;
+
+struct OpenRequest {
+  std::string path;
+  bool selftest = true;
+  int n_threads = 0;
+};
+
+/// Collective over `world`: all ranks get the model, or all throw SharedModelError.
+ModelHandle open_shared_model(const OpenRequest& request, MPI_Comm world);
+
+/// Facts of an open model, copied out of deepmd_info.
+struct SharedModelInfo {
+  double rcut = 0.0;
+  std::vector<std::string> type_map;
+  int dim_fparam = 0;
+  int dim_aparam = 0;
+  bool has_default_fparam = false;
+  std::string kind;
+  std::string path_in_use;
+  double min_pair_distance = 0.0;
+};
+SharedModelInfo describe_model(const deepmd_model* model);
+
+/// Threads for each rank: the environment's wish, else an equal share of the node's cores. Collective over `world`;
+/// n_worlds: how many such groups of ranks may share the node (LAMMPS partitions).
+int threads_per_rank(MPI_Comm world, int n_worlds);
+
+}  // namespace deepmd
+
+#endif
