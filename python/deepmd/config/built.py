@@ -1,0 +1,178 @@
+"""What this version runs, beside what the manuals of this family of programs describe.
+
+The schema accepts what stands here. A documented thing that is not built is refused by name, so that nobody takes
+it for a typing error and nothing is ignored in silence. Whoever builds one of them adds its name to BUILT (and a
+schema entry), or takes it out of FIXED or REFUSED.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from deepmd.errors import InputError
+
+from .messages import fail, listed, nearest, show
+
+# Choices that run. The key is the path in input.json; `precision` and `activation_function` hold for every network.
+BUILT: dict[str, tuple[str, ...]] = {
+    "model/type": ("standard",),
+    "model/descriptor/type": ("se_e2_a",),
+    "model/fitting_net/type": ("ener",),
+    "learning_rate/type": ("exp", "cosine", "wsd"),
+    "learning_rate/scale_by_worker": ("linear", "sqrt", "none"),
+    "learning_rate/decay_type": ("inverse_linear", "cosine", "linear"),
+    "optimizer/type": ("Adam", "AdamW"),
+    "loss/type": ("ener",),
+    "loss/loss_func": ("mse", "mae"),
+    "precision": ("default", "float32", "float64"),
+    "activation_function": (
+        "tanh",
+        "gelu",
+        "gelu_tf",
+        "relu",
+        "relu6",
+        "sigmoid",
+        "silu",
+        "silut",
+        "softplus",
+        "linear",
+        "none",
+    ),
+}
+
+# Choices that the manuals describe and that do not run here, with their aliases.
+DOCUMENTED: dict[str, tuple[str, ...]] = {
+    "model/type": ("dpa4", "DPA4", "SeZM", "sezm", "frozen", "pairtab", "pairwise_dprc", "linear_ener", "multi"),
+    "model/descriptor/type": (
+        *("se_e2_r", "se_r", "se_e3", "se_at", "se_t", "se_a_3be", "se_e3_tebd", "se_atten", "dpa1", "se_atten_v2"),
+        *("dpa2", "dpa3", "dpa4", "DPA4", "SeZM", "sezm", "dpa4c", "DPA4C", "hybrid", "loc_frame", "se_a_mask"),
+        *("se_a_tpe", "se_a_ebd", "se_a_ebd_v2", "se_a_tpe_v2"),
+    ),
+    "model/fitting_net/type": ("dipole", "polar", "dos", "property", "population", "dpa4_ener", "sezm_ener"),
+    "optimizer/type": ("LKF", "AdaMuon", "HybridMuon"),
+    "loss/type": ("ener_spin", "tensor", "dos", "property", "population", "dens"),
+    "precision": ("float16", "bfloat16"),
+}
+
+# What a choice is called in a refusal.
+NOUNS = {
+    "model/type": "model type",
+    "model/descriptor/type": "descriptor",
+    "model/fitting_net/type": "fitting net",
+    "learning_rate/type": "learning-rate schedule",
+    "optimizer/type": "optimizer",
+    "loss/type": "loss",
+    "loss/loss_func": "loss function",
+    "precision": "precision",
+    "activation_function": "activation function",
+}
+
+# Keys that are accepted at the values given here, which change nothing, and refused at any other value.
+FIXED: dict[str, tuple[Any, ...]] = {
+    "model/bridging_method": ("None", "none", None),
+    "model/fitting_net/dim_case_embd": (0,),
+    "model/fitting_net/use_aparam_as_mask": (False,),
+    "model/model_branch_alias": ([],),
+    "loss/start_pref_h": (0,),
+    "loss/limit_pref_h": (0,),
+    "loss/start_pref_gf": (0,),
+    "loss/limit_pref_gf": (0,),
+    "loss/numb_generalized_coord": (0,),
+    "loss/use_default_pf": (False,),
+    "training/training_data/min_pair_dist": (0,),
+    "training/stat_file_mode": ("update",),
+    "training/save_dir": (None,),
+    "training/ckpt_keep_ratio": (None,),
+    "training/enable_ema": (False,),
+    "training/disp_avg": (False,),
+    "training/profiling": (False,),
+    "training/enable_profiler": (False,),
+    "training/tensorboard": (False,),
+    "training/acc_freq": (1,),
+    "training/zero_stage": (0,),
+    "training/neighbor_graph_method": ("auto",),
+    "training/enable_compile": (False,),
+    "training/enable_tf32": (False,),
+    "validating/full_validation": (False,),
+    "validating/ema_full_validation": (False,),
+    "validating/compiled_infer": (False,),
+    "validating/tf32_infer": (False,),
+    "validating/amp_infer": (False,),
+}
+
+# Documented keys without a harmless value, and what each one switches on.
+REFUSED: dict[str, str] = {
+    "model/model_dict": "multi-task training",
+    "model/shared_dict": "multi-task training",
+    "model/fitting_net_dict": "multi-task training",
+    "model/finetune_head": "multi-task fine-tuning",
+    "model/use_srtab": "a short-range pair table",
+    "model/smin_alpha": "a short-range pair table",
+    "model/sw_rmin": "a short-range pair table",
+    "model/sw_rmax": "a short-range pair table",
+    "model/type_embedding": "a type embedding",
+    "model/modifier": "a model modifier (long-range electrostatics)",
+    "model/spin": "spin models",
+    "model/compress": "compression inside the input file",
+    "model/lora": "low-rank fine-tuning",
+    "model/fitting_net/layer_name": "layers shared by name",
+    "learning_rate_dict": "multi-task training",
+    "loss_dict": "multi-task training",
+    "nvnmd": "the NVNMD hardware",
+    "training/data_dict": "multi-task training",
+    "training/model_prob": "multi-task training",
+    "training/num_epoch_dict": "multi-task training",
+    "training/fitting_weight": "multi-task training",
+    "training/mixed_precision": "mixed-precision training",
+}
+
+_INSTEAD = {
+    "multi-task training": "write one input per task, with model/descriptor, model/fitting_net, loss and training_data",
+    "mixed-precision training": "remove it, or set precision of descriptor and fitting_net to 'float32'",
+    "compression inside the input file": "remove it",
+}
+
+
+def documented(key: str) -> tuple[str, ...]:
+    """All names that the choice at `key` has in the manuals, the built ones first."""
+    return BUILT[key] + DOCUMENTED.get(key, ())
+
+
+def refuse_choice(path: str, value: Any, key: str) -> NoReturn:
+    """Refuse a choice: by name when it is documented, else as a typing error with the nearest known name."""
+    built = BUILT[key]
+    if value in DOCUMENTED.get(key, ()):
+        noun = NOUNS.get(key, "choice")
+        raise InputError(
+            f"{path}: {show(value)} is a documented {noun} that this version does not run yet; "
+            f"available: {listed(built)}"
+        )
+    near = nearest(value, documented(key)) if isinstance(value, str) else None
+    fail(path, value, f"one of {listed(built)}", f"did you mean '{near}'?" if near else "")
+
+
+def check_choice(path: str, value: Any, key: str) -> None:
+    """Pass when the value is a built choice, else refuse it."""
+    if value not in BUILT[key]:
+        refuse_choice(path, value, key)
+
+
+def refuse_key(path: str, value: Any) -> None:
+    """Refuse a documented key that this version cannot honour at any value."""
+    feature = REFUSED.get(path)
+    if feature is not None:
+        raise InputError(
+            f"{path}: got {show(value)}, but {feature} is documented and not run by this version yet; "
+            f"{_INSTEAD.get(feature, 'remove the key to train without it')}"
+        )
+
+
+def check_fixed(path: str, value: Any) -> None:
+    """Refuse a documented key whose value asks for something that is not built."""
+    allowed = FIXED.get(path.replace("validation_data", "training_data"))
+    if allowed is None or any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
+        return
+    raise InputError(
+        f"{path}: got {show(value)}, but this documented option is not built in this version, "
+        f"which expects {show(allowed[0])}; remove the key or set that value"
+    )

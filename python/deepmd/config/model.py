@@ -1,0 +1,134 @@
+"""The schema of `model` and the checks of its common keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dargs import Argument, Variant
+
+from . import descriptor, fitting
+from .descriptor.shared import check_pairs
+from .messages import nearest, require
+
+
+def _standard() -> Argument:
+    fields = [
+        descriptor.argument(),
+        fitting.argument(),
+        Argument(
+            "model_branch_alias", list[str], optional=True, default=[], doc="Other names of a task; empty here."
+        ),
+        Argument("info", dict, optional=True, default={}, doc="Free notes that travel with the model."),
+        Argument(
+            "bridging_method", [str, None], optional=True, default="None", doc="A short-range bridge; 'None' here."
+        ),
+        Argument("bridging_r_inner", float, optional=True, default=0.5, doc="Without effect while there is no bridge."),
+        Argument("bridging_r_outer", float, optional=True, default=0.8, doc="Without effect while there is no bridge."),
+    ]
+    return Argument("standard", dict, fields, doc="A descriptor and a fitting net.")
+
+
+def _statistics() -> list[Argument]:
+    return [
+        Argument(
+            "data_stat_nbatch",
+            int,
+            optional=True,
+            default=10,
+            doc="How many batches of each system are read to normalise the descriptor and to fit the energy of types.",
+        ),
+        Argument(
+            "data_stat_protect",
+            float,
+            optional=True,
+            default=0.01,
+            doc="Smallest standard deviation that frame and atomic parameters are divided by.",
+        ),
+        Argument(
+            "data_bias_nsample",
+            int,
+            optional=True,
+            default=10,
+            doc="Accepted for old inputs: number of frames per system used to change the energy bias.",
+        ),
+        Argument("srtab_add_bias", bool, optional=True, default=True, doc="Without effect while no table is used."),
+    ]
+
+
+def _exclusions() -> list[Argument]:
+    return [
+        Argument(
+            "pair_exclude_types",
+            list[list[int]],
+            optional=True,
+            default=[],
+            doc="Pairs of types that are no neighbours of each other anywhere in the model, such as [[0, 1]].",
+        ),
+        Argument(
+            "atom_exclude_types",
+            list[int],
+            optional=True,
+            default=[],
+            doc="Types whose atoms contribute no energy.",
+        ),
+        Argument(
+            "preset_out_bias",
+            [dict, None],
+            optional=True,
+            default=None,
+            doc='Energies of types that are set and not fitted: {"energy": [-93.1, null]} has one number or null '
+            "per type, null meaning that the data decide.",
+        ),
+    ]
+
+
+def argument() -> Argument:
+    """The schema of `model`."""
+    names = Argument(
+        "type_map",
+        list[str],
+        doc="Names of the types, usually chemical symbols. Data systems are matched by name, so their own order "
+        "does not matter.",
+    )
+    kind = Variant("type", [_standard()], optional=True, default_tag="standard", doc="The kind of model.")
+    return Argument("model", dict, [names, *_statistics(), *_exclusions()], [kind], doc="The model.")
+
+
+def check(section: dict[str, Any], path: str = "model") -> None:
+    """Check the values of a model section whose types are right."""
+    type_map = section["type_map"]
+    _check_type_map(type_map, f"{path}/type_map")
+    descriptor.check(section["descriptor"], f"{path}/descriptor", type_map)
+    fitting.check(section["fitting_net"], f"{path}/fitting_net", type_map)
+    for key in ("data_stat_nbatch", "data_bias_nsample"):
+        require(section[key] >= 1, f"{path}/{key}", section[key], "a number of 1 or more")
+    protect = section["data_stat_protect"]
+    require(protect > 0, f"{path}/data_stat_protect", protect, "a positive number")
+    check_pairs(section["pair_exclude_types"], f"{path}/pair_exclude_types", len(type_map))
+    for index, one in enumerate(section["atom_exclude_types"]):
+        require(
+            0 <= one < len(type_map),
+            f"{path}/atom_exclude_types[{index}]",
+            one,
+            f"a type index from 0 to {len(type_map) - 1}",
+        )
+    _check_preset(section["preset_out_bias"], f"{path}/preset_out_bias", type_map)
+
+
+def _check_type_map(type_map: list[str], path: str) -> None:
+    require(len(type_map) > 0, path, type_map, "at least one name of a type")
+    for index, name in enumerate(type_map):
+        where = f"{path}[{index}]"
+        require(bool(name) and not any(c.isspace() for c in name), where, name, "a name without blanks")
+        first = type_map.index(name)
+        require(first == index, where, name, f"each name once, but type {first} has the same name")
+
+
+def _check_preset(preset: dict[str, Any] | None, path: str, type_map: list[str]) -> None:
+    for key, values in (preset or {}).items():
+        where = f"{path}/{key}"
+        near = f"did you mean '{nearest(key, ['energy'])}'?" if nearest(key, ["energy"]) else ""
+        require(key == "energy", where, values, "the key 'energy', the only output of an energy model", near)
+        good = isinstance(values, list) and len(values) == len(type_map)
+        good = good and all(one is None or type(one) in (int, float) for one in values)
+        require(good, where, values, f"{len(type_map)} entries, one number or null per type of model/type_map")

@@ -1,0 +1,52 @@
+"""From an input of the current form to the full dictionary that training reads and that out.json holds."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from dargs.dargs import ArgumentError
+
+from deepmd.errors import InputError
+
+from . import learning_rate, loss, model, optimizer, training
+from .messages import require
+from .schema import single_task
+from .walk import walk
+
+
+def normalise(raw: dict[str, Any]) -> dict[str, Any]:
+    """Check an input and fill it up.
+
+    Keys that begin with `_` and `$schema` are dropped, aliases renamed, defaults filled. The input itself stays as it
+    is. Raises InputError with one sentence at the first thing that is wrong.
+    """
+    require(isinstance(raw, dict), "input", raw, "a section with model, learning_rate, loss and training")
+    data = trim(copy.deepcopy(raw))
+    data.pop("$schema", None)
+    schema = single_task()
+    walk(schema, data)
+    for name in ("loss", "optimizer"):
+        data.setdefault(name, {})
+    try:
+        data = schema.normalize_value(data, inplace=True)
+        schema.check_value(data, strict=True)
+    except ArgumentError as error:  # the walk above is meant to find everything first
+        where = error.path or "input"
+        raise InputError(f"{where}: this section does not fit the schema of `dp doc-train-input`") from error
+    learning_rate.settle(data["learning_rate"])
+    model.check(data["model"])
+    training.check(data["training"])
+    learning_rate.check(data["learning_rate"], data["training"].get("numb_steps"))
+    optimizer.check(data["optimizer"])
+    loss.check(data["loss"])
+    return {name: data[name] for name in schema.sub_fields if name in data}
+
+
+def trim(value: Any) -> Any:
+    """Drop, at every depth, the keys that begin with `_`: they are comments."""
+    if isinstance(value, dict):
+        return {k: trim(v) for k, v in value.items() if not (isinstance(k, str) and k.startswith("_"))}
+    if isinstance(value, list):
+        return [trim(one) for one in value]
+    return value
