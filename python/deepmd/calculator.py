@@ -1,0 +1,138 @@
+"""The ASE calculator: ``atoms.calc = DP("graph.pth")``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+
+from deepmd.errors import InputError
+from deepmd.infer.deep_pot import DeepPot
+
+DEFAULT_SKIN = 1.0  # Angstrom; a list built for rcut + skin serves until an atom has moved by half of it
+
+
+def voigt_stress(virial: np.ndarray, volume: float) -> np.ndarray:
+    """ASE's stress, (xx, yy, zz, yz, xz, xy) in eV/A^3, from the virial [3, 3] in eV: -(W + W^T) / 2V."""
+    stress = -0.5 * (virial + virial.T) / volume
+    return stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+
+
+class DP(Calculator):
+    """Deep Potential calculator.
+
+    Parameters
+    ----------
+    model
+        File of a frozen model (checkpoints and .dp files work too), or an open `DeepPot`.
+    label
+        Name of the calculator, as ASE uses it.
+    type_dict
+        Element name -> type index of the model. Without it the model's type map tells.
+    neighbor_list, nlist_backend
+        Accepted for compatibility; the core's own list is used.
+    head
+        Branch of a multi-task checkpoint.
+    skin
+        Length in Angstrom by which the neighbour list reaches beyond the cutoff, so that it can be used again.
+
+    ``atoms.info["fparam"]`` and ``atoms.info["aparam"]`` carry the parameters of models that take some. Each axis is
+    periodic as ``atoms.pbc`` says.
+    """
+
+    name = "DP"
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "virial", "stress"]
+
+    def __init__(
+        self,
+        model: str | os.PathLike | DeepPot,
+        label: str = "DP",
+        type_dict: dict[str, int] | None = None,
+        neighbor_list: Any = None,
+        head: str | None = None,
+        nlist_backend: str = "auto",
+        skin: float = DEFAULT_SKIN,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(label=label, **kwargs)
+        self.dp = model if isinstance(model, DeepPot) else DeepPot(model, head=head)
+        self.type_dict = type_dict or {name: k for k, name in enumerate(self.dp.get_type_map())}
+        self.skin = skin
+        self._neighbors: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_neighbors": None}  # a list is cheap to build and cannot be copied
+
+    def types_of(self, atoms: Atoms) -> np.ndarray:
+        """Model type of each atom [n_atoms]."""
+        symbols = atoms.get_chemical_symbols()
+        unknown = sorted(set(symbols) - set(self.type_dict))
+        if unknown:
+            raise InputError(
+                f"the atoms hold {', '.join(unknown)}, which the model does not know; it knows {', '.join(self.type_dict)}"
+            )
+        return np.array([self.type_dict[symbol] for symbol in symbols], dtype=np.int64)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | tuple[str, ...] = ("energy", "forces", "virial"),
+        system_changes: list[str] | tuple[str, ...] = tuple(all_changes),
+    ) -> None:
+        """Fills ``self.results``: energies in eV, forces in eV/A, virial [3, 3] in eV, stress (Voigt) in eV/A^3."""
+        super().calculate(atoms, properties, system_changes)
+        atoms = self.atoms
+        has_volume = atoms.pbc.any() and atoms.cell.rank == 3
+        if "stress" in properties and not has_volume:
+            raise PropertyNotImplementedError("stress needs a periodic cell with a volume; these atoms have none")
+        result = self._evaluate(atoms, atomic="energies" in properties)
+        self.results = {
+            "energy": result["energy"],
+            "free_energy": result["energy"],
+            "forces": result["forces"],
+            "virial": result["virial"],
+        }
+        if "atom_energy" in result:
+            self.results["energies"] = result["atom_energy"]
+        if has_volume:
+            self.results["stress"] = voigt_stress(result["virial"], atoms.get_volume())
+
+    def _evaluate(self, atoms: Atoms, atomic: bool) -> dict[str, Any]:
+        from deepmd.core import Neighbors
+
+        if self._neighbors is None:
+            self._neighbors = Neighbors(self.dp.get_rcut(), self.skin)
+        periodic = bool(atoms.pbc.any())
+        return self.dp.evaluate_frame(
+            atoms.positions,
+            self.types_of(atoms),
+            np.asarray(atoms.cell.complete()) if periodic else None,
+            pbc=[int(flag) for flag in atoms.pbc] if periodic else None,
+            neighbors=self._neighbors,
+            atomic=atomic,
+            **self._parameters(atoms),
+        )
+
+    def _parameters(self, atoms: Atoms) -> dict[str, np.ndarray]:
+        """fparam [dim] and aparam [n_atoms, dim] from ``atoms.info``, where the model takes them."""
+        found = {}
+        for name, dim, n_rows in (
+            ("fparam", self.dp.get_dim_fparam(), 1),
+            ("aparam", self.dp.get_dim_aparam(), len(atoms)),
+        ):
+            value = atoms.info.get(name)
+            if dim == 0:
+                continue
+            if value is None:
+                if name == "fparam" and self.dp.has_default_fparam():
+                    continue
+                raise InputError(f"the model takes {dim} {name}; set atoms.info['{name}']")
+            value = np.asarray(value, dtype=float)
+            if value.size not in (dim, n_rows * dim):
+                raise InputError(f"atoms.info['{name}'] holds {value.size} numbers, expected {n_rows} x {dim}")
+            rows = np.broadcast_to(value.reshape(-1, dim), (n_rows, dim))
+            found[name] = rows[0] if name == "fparam" else rows
+        return found

@@ -1,0 +1,66 @@
+"""From the name of a model file to an open model, whatever stage the model is in."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from deepmd.errors import ModelError
+from deepmd.exchange import TREE_SUFFIXES, check_supported, read_tree
+
+log = logging.getLogger(__name__)
+
+FROZEN = ".pth"
+CHECKPOINT = ".pt"
+KNOWN = (FROZEN, CHECKPOINT, *TREE_SUFFIXES)
+
+
+def find_model(path: str | os.PathLike) -> Path:
+    """The file that a model name stands for; a name without a known suffix gets ``.pth``."""
+    path = Path(path)
+    if path.suffix.lower() not in KNOWN and not path.is_file():
+        path = path.with_name(path.name + FROZEN)
+    if not path.is_file():
+        raise ModelError(f"{path}: the model file does not exist; dp freeze -o {path.stem}{FROZEN} writes one")
+    return path
+
+
+def open_model(path: str | os.PathLike, head: str | None = None) -> Any:
+    """An open `deepmd.core.Model`. Checkpoints and .dp/.yaml files are frozen into a temporary file first.
+
+    head: the branch of a multi-task checkpoint.
+    """
+    from deepmd.core import Model
+
+    path = find_model(path)
+    if path.suffix.lower() not in (CHECKPOINT, *TREE_SUFFIXES):
+        if head is not None:
+            raise ModelError(f"{path}: got the branch '{head}', but a frozen model has one branch; leave it out")
+        return Model(str(path))
+    with tempfile.TemporaryDirectory(prefix="deepmd-") as folder:
+        frozen = Path(folder) / "frozen.pth"
+        freeze_temporarily(path, frozen, head)
+        log.info("%s is not a frozen model; evaluated through a temporary one", path)
+        return Model(str(frozen), run_selftest=False)  # freezing has just proved it
+
+
+def freeze_temporarily(source: Path, frozen: Path, head: str | None) -> None:
+    """Writes a frozen model from a checkpoint or a neutral tree."""
+    from deepmd.freeze import freeze_model
+
+    if source.suffix.lower() == CHECKPOINT:
+        from deepmd.train.checkpoint import load_model
+
+        if head is not None:
+            raise ModelError(f"{source}: got the branch '{head}', but multi-task checkpoints are not supported")
+        model, _ = load_model(source)
+    else:
+        from deepmd.nn.model import deserialize
+
+        tree = read_tree(source)
+        check_supported(tree)
+        model = deserialize(tree)
+    freeze_model(model, frozen)
