@@ -36,7 +36,10 @@ class Dense(nn.Module):
         self.activation = Activation(activation)
         self.w = nn.Parameter(torch.zeros(shape, dtype=dtype))
         self.b = nn.Parameter(torch.zeros(self.n_out, dtype=dtype))
-        self.idt = nn.Parameter(torch.ones(self.n_out if self.has_idt else 0, dtype=dtype))
+        if self.has_idt:
+            self.idt = nn.Parameter(torch.ones(self.n_out, dtype=dtype))
+        else:
+            self.register_buffer("idt", torch.ones(0, dtype=dtype), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.activation(torch.addmm(self.b, x, self.w))

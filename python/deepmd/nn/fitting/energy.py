@@ -71,17 +71,26 @@ class EnergyFitting(nn.Module):
         """descriptor [n_centers, dim], types_i [n_centers], fparam and aparam [n_centers, dim] or None."""
         extra = self.parameters_of_atoms(fparam, aparam)
         x = torch.cat([descriptor.to(self.dtype)] + extra, dim=1)
+        vacuum = torch.cat([torch.zeros_like(descriptor).to(self.dtype)] + extra, dim=1) if self.has_vacuum else x
         energy = torch.zeros(types_i.shape[0], dtype=torch.float64, device=descriptor.device)
         for t, network in enumerate(self.networks):
             atoms = torch.nonzero(types_i == t).flatten()
             e = network(x[atoms]).flatten().to(torch.float64)
             if self.has_vacuum:
-                empty = [torch.zeros_like(descriptor[atoms]).to(self.dtype)]
-                for part in extra:
-                    empty.append(part[atoms])
-                e = e - self.vacuum_t[t] * network(torch.cat(empty, dim=1)).flatten().to(torch.float64)
+                e = e - self.vacuum_t[t] * network(vacuum[atoms]).flatten().to(torch.float64)
             energy = energy.index_add(0, atoms, e)
         return (energy + self.bias_atom_e[types_i]) * self.keep[types_i]
+
+    @torch.jit.unused
+    def of_type(self, descriptor: Tensor, t: int, fparam: Tensor | None, aparam: Tensor | None) -> Tensor:
+        """The same for atoms that are all of type t."""
+        extra = self.parameters_of_atoms(fparam, aparam)
+        x = torch.cat([descriptor.to(self.dtype), *extra], dim=1) if extra else descriptor.to(self.dtype)
+        energy = self.networks[t](x).flatten().to(torch.float64)
+        if self.vacuum[t]:
+            empty = torch.cat([torch.zeros_like(descriptor).to(self.dtype), *extra], dim=1)
+            energy = energy - self.networks[t](empty).flatten().to(torch.float64)
+        return (energy + self.bias_atom_e[t]) * self.keep[t]
 
     def serialize(self, type_map: list[str]) -> dict[str, Any]:
         section, trainable = self.section, self.trainable()
