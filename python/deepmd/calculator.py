@@ -71,9 +71,8 @@ class DP(Calculator):
         symbols = atoms.get_chemical_symbols()
         unknown = sorted(set(symbols) - set(self.type_dict))
         if unknown:
-            raise InputError(
-                f"the atoms hold {', '.join(unknown)}, which the model does not know; it knows {', '.join(self.type_dict)}"
-            )
+            known = ", ".join(self.type_dict)
+            raise InputError(f"the atoms hold {', '.join(unknown)}, which the model does not know; it knows {known}")
         return np.array([self.type_dict[symbol] for symbol in symbols], dtype=np.int64)
 
     def calculate(

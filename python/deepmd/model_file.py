@@ -67,11 +67,11 @@ def write(path: str | Path, module: Any, frozen: FrozenModel) -> None:
     write_whole(path, seal(buffer.getvalue()))
 
 
-def seal(archive: bytes) -> bytes:
-    """Adds the trailer to a zip archive that has no comment."""
+def seal(archive: bytes, trailer: bytes = TRAILER) -> bytes:
+    """Adds a trailer and the digest of everything before it to a zip archive that has no comment."""
     if archive[-22:-18] != END_OF_DIRECTORY:
-        raise ModelError("frozen model: got an archive whose directory does not end the file; cannot add the checksum")
-    sealed = archive[:-2] + struct.pack("<H", len(TRAILER) + N_DIGITS) + TRAILER
+        raise ModelError("got an archive whose directory does not end the file; cannot add the checksum")
+    sealed = archive[:-2] + struct.pack("<H", len(trailer) + N_DIGITS) + trailer
     return sealed + hashlib.sha256(sealed).hexdigest().encode()
 
 

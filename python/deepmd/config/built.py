@@ -162,8 +162,8 @@ def refuse_key(path: str, value: Any) -> None:
     feature = REFUSED.get(path)
     if feature is not None:
         raise InputError(
-            f"{path}: got {show(value)}, but {feature} is documented and not run by this version yet; "
-            f"{_INSTEAD.get(feature, 'remove the key to train without it')}"
+            f"{path}: got {show(value)}, expected no such key, as it asks for {feature}, which is documented but does "
+            f"not run in this version yet; {_INSTEAD.get(feature, 'remove the key to train without it')}"
         )
 
 
@@ -173,6 +173,6 @@ def check_fixed(path: str, value: Any) -> None:
     if allowed is None or any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
         return
     raise InputError(
-        f"{path}: got {show(value)}, but this documented option is not built in this version, "
-        f"which expects {show(allowed[0])}; remove the key or set that value"
+        f"{path}: got {show(value)}, expected {show(allowed[0])}, as this documented option is not built in this "
+        f"version yet; remove the key or set that value"
     )

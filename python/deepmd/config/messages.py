@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from deepmd.errors import InputError
 
 SHOWN_WIDTH = 70
+LEAST_LIKENESS = 0.6
 
 _ONE = {
     bool: "true or false",
@@ -51,12 +52,14 @@ def listed(names: Iterable[object]) -> str:
 
 
 def nearest(word: object, known: Iterable[str]) -> str | None:
-    """The known name that `word` most resembles, or None when nothing comes close."""
-    folded: dict[str, str] = {}
+    """The known name that `word` most resembles, the first of equals, or None when nothing comes close."""
+    matcher = difflib.SequenceMatcher(b=str(word).lower())
+    best, score = None, LEAST_LIKENESS
     for name in known:
-        folded.setdefault(name.lower(), name)
-    hits = difflib.get_close_matches(str(word).lower(), folded, n=1, cutoff=0.6)
-    return folded[hits[0]] if hits else None
+        matcher.set_seq1(name.lower())
+        if matcher.real_quick_ratio() > score and matcher.ratio() > score:
+            best, score = name, matcher.ratio()
+    return best
 
 
 def fail(path: str, value: Any, expected: str, remedy: str = "") -> NoReturn:

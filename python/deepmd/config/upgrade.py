@@ -85,7 +85,7 @@ def _from_v0(old: dict[str, Any], changes: list[str]) -> dict[str, Any]:
     rate = _v0_learning_rate(old)
     loss = {name: old.pop(name) for name in list(old) if name.startswith(("start_pref_", "limit_pref_"))}
     training = {name: old.pop(name) for name in _V0_TRAINING if name in old}
-    changes.append("the keys of version 0.x, all on one level, were sorted into model, learning_rate, loss and training")
+    changes.append("the keys of version 0.x, on one level, were sorted into model, learning_rate, loss and training")
     return {**comments, "model": model, "learning_rate": rate, "loss": loss, "training": training, **old}
 
 

@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 from dargs import Argument, Variant
 
+from deepmd.errors import InputError
+
 from .built import BUILT, REFUSED, check_fixed, refuse_choice, refuse_key
 from .messages import fail, join, listed, members, missing, nearest, show, type_words
 
@@ -83,7 +85,9 @@ def _unknown(key: object, value: Any, path: str, fields: dict[str, Argument], ro
         shown = list(fields)[:MAX_KEYS_SHOWN]
         remedy = f"known keys are {listed(shown)}{', ...' if len(fields) > len(shown) else ''}"
     section = path or "the input"
-    fail(join(path, key), value, f"a known key of {section} (this one is not)", remedy)
+    raise InputError(
+        f"{join(path, key)}: got an unknown key with the value {show(value)}, expected a key of {section}; {remedy}"
+    )
 
 
 def _places(argument: Argument, path: str) -> list[tuple[str, str]]:

@@ -20,8 +20,8 @@ class FrameArray(Protocol):
     where: str
     shape: tuple[int, ...]
 
-    def rows(self, frames: np.ndarray | None, n_frames: int) -> np.ndarray:
-        """Values of the frames (None: all) as [n, width], in the type they are stored in."""
+    def rows(self, frames: np.ndarray | slice | None, n_frames: int) -> np.ndarray:
+        """Values of the frames (None: all; a slice may give a view) as [n, width], in the type they are stored in."""
         ...
 
 
@@ -46,7 +46,7 @@ class NpyArray:
         self.where = path
         self.shape, self._fortran, self._dtype, self._offset = _read_header(path)
 
-    def rows(self, frames: np.ndarray | None, n_frames: int) -> np.ndarray:
+    def rows(self, frames: np.ndarray | slice | None, n_frames: int) -> np.ndarray:
         values = _open_map(self.where, self.shape, self._fortran, self._dtype.str, self._offset)
         flat = values.reshape(n_frames, -1)
         return flat if frames is None else flat[frames]
@@ -61,7 +61,7 @@ class MemoryArray:
         self.shape = values.shape
         self._values = values
 
-    def rows(self, frames: np.ndarray | None, n_frames: int) -> np.ndarray:
+    def rows(self, frames: np.ndarray | slice | None, n_frames: int) -> np.ndarray:
         flat = self._values.reshape(n_frames, -1)
         return flat if frames is None else flat[frames]
 
@@ -75,10 +75,13 @@ class Hdf5Array:
         self.shape = tuple(dataset.shape)
         self._dataset = dataset
 
-    def rows(self, frames: np.ndarray | None, n_frames: int) -> np.ndarray:
+    def rows(self, frames: np.ndarray | slice | None, n_frames: int) -> np.ndarray:
         if frames is None or not self.shape or self.shape[0] != n_frames:
             flat = np.asarray(self._dataset[()]).reshape(n_frames, -1)
             return flat if frames is None else flat[frames]
+        if isinstance(frames, slice):
+            block = np.asarray(self._dataset[frames])
+            return block.reshape(len(block), -1)
         if len(frames) == 0:
             return np.asarray(self._dataset[0:0]).reshape(0, int(np.prod(self.shape[1:])))
         # HDF5 wants rising indices without repeats; a slice is far faster than a list where frames lie close together.

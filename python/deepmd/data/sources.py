@@ -50,7 +50,7 @@ class Source:
 
 def open_folder(path: str) -> Source:
     """A folder with type.raw and either `set.*` folders of npy files or raw text files."""
-    names = _listing(path)
+    names = listing(path)
     if "type.raw" not in names:
         raise DataError(f"{path} has no type.raw, expected a data system; give the folder that holds type.raw")
     set_names = sorted(name for name in names if name.startswith("set.") and os.path.isdir(os.path.join(path, name)))
@@ -102,7 +102,8 @@ def hdf5_file(path: str):
         raise DataError(f"{path} is not a readable HDF5 file; it may be truncated: copy it again") from None
 
 
-def _listing(path: str) -> set[str]:
+def listing(path: str) -> set[str]:
+    """Names in a folder."""
     try:
         return set(os.listdir(path))
     except OSError as error:
@@ -120,7 +121,7 @@ def _text(path: str) -> str:
 
 
 def _npy_set(path: str) -> FrameSet:
-    stems = frozenset(name[:-4] for name in _listing(path) if name.endswith(".npy"))
+    stems = frozenset(name[:-4] for name in listing(path) if name.endswith(".npy"))
     return FrameSet(path, stems, lambda stem: NpyArray(os.path.join(path, stem + ".npy")))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -151,19 +151,29 @@ class System:
         stem = self._stem(chunk, field)
         return f"{chunk.array(stem).where if stem else where}, frame {number}"
 
+    def read(self, key: str, indices: Sequence[int] | np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """One field of the frames with frames first, and where it was found [n_frames] bool."""
+        return self._gather(vocabulary.field(key), self._indices(indices))
+
+    def fields_of(self, index: int) -> list[Field]:
+        """Fields that set `index` has or must have; files of names outside the vocabulary only if they are required."""
+        names = {vocabulary.canonical(stem) for stem in self.sets[index].stems}
+        names &= set(vocabulary.FIELDS) | set(self._widths)
+        needed = {"cell"} if self.periodic else set()
+        return [vocabulary.field(name) for name in sorted(names - {"cell"} | needed)]
+
+    def array(self, field: Field, index: int) -> tuple[FrameArray, int]:
+        """The stored array of a field of `fields_of(index)` after the check of its shape, and its number of frames."""
+        array = self._array(field, index)
+        if array is None:
+            raise DataError(f"{self.sets[index].where} has no {field.stem}.npy, which was asked for; add it")
+        return array, self._set_size(index)
+
     def check_shapes(self) -> None:
         """Open every array of a known field: a wrong width or frame count, a damaged or pickled file is refused."""
         for index in range(len(self.sets)):
-            for _ in self.arrays(index):
-                pass
-
-    def arrays(self, index: int) -> Iterator[tuple[Field, FrameArray]]:
-        """The arrays of set `index` with their fields, each checked for its shape; unknown files are passed over."""
-        chunk = self.sets[index]
-        names = {vocabulary.canonical(stem) for stem in chunk.stems} | ({"cell"} if self.periodic else set())
-        for name in sorted(names & (set(vocabulary.FIELDS) | set(self._widths))):
-            if name != "cell" or self.periodic:
-                yield vocabulary.field(name), self._array(vocabulary.field(name), index)
+            for field in self.fields_of(index):
+                self.array(field, index)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 

@@ -70,7 +70,8 @@ class DeepEval:
         self.metadata: dict[str, Any] = json.loads(self._core.metadata)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self.model_path), True, None, self._head)  # copies and other processes open the file anew
+        # Copies, and other processes, open the file anew.
+        return type(self), (str(self.model_path), True, None, self._head)
 
     # ------------------------------------------------------------------------------------------------- questions
 
@@ -174,7 +175,7 @@ class DeepEval:
     def evaluate_frame(self, positions: Any, types: Any, cell: Any = None, **options: Any) -> dict[str, Any]:
         """One frame as named arrays: energy, forces [n, 3], virial [3, 3], with atomic also atom_energy, atom_virial.
 
-        options: pbc, fparam, aparam, atomic, and neighbors, a `deepmd.core.Neighbors` that keeps its list between calls.
+        options: pbc, fparam, aparam, atomic, and neighbors, a `deepmd.core.Neighbors` whose list is used again.
         """
         with self._lock:  # a model serves one thread at a time
             return self._core.evaluate(positions, types, cell, **options)

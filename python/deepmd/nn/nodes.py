@@ -168,7 +168,7 @@ class NodeEngine:
             b, _ = _kernels.node_sum(self.basis, view)
         return torch.from_numpy(b).reshape(len(batch.types), 4, -1), view
 
-    def __call__(self, batch: Batch, with_forces: bool = True) -> Prediction:
+    def __call__(self, batch: Batch, with_forces: bool = True, create_graph: bool = True) -> Prediction:
         model, descriptor = self.model, self.model.descriptor
         b, view = self.neighbor_sums(batch)
         dtype = descriptor.dtype
@@ -192,7 +192,7 @@ class NodeEngine:
         energy = torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, frame, atom_energy)
         if not with_forces:
             return Prediction(energy, atom_energy, None, None)
-        gradients = torch.autograd.grad(atom_energy.sum(), tensors, create_graph=torch.is_grad_enabled())
+        gradients = torch.autograd.grad(atom_energy.sum(), tensors, create_graph=create_graph)
         h = torch.cat([(g.reshape(-1, descriptor.width) @ gamma.T) for g, gamma in zip(gradients, gammas, strict=True)])
         h = (h / n_slots).to(torch.float64).reshape(n_atoms, 4, -1)
         forces, virial = PairForces.apply(h, self.basis, view)

@@ -1,0 +1,98 @@
+"""Shortest pair distance and largest neighbour counts of the training data, and what `sel: auto` makes of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from deepmd.data.distances import pair_finder
+from deepmd.data.system import System
+from deepmd.errors import DataError, InputError
+
+_CHUNK = 64  # frames read at once
+
+
+def neighbor_stat(
+    systems: Sequence[System], rcut: float, n_types: int, one_type: bool = False
+) -> tuple[float, np.ndarray]:
+    """Shortest distance of two atoms (A; inf if none are nearer than rcut), and the largest number of neighbours.
+
+    The counts [n_types] are by type of the neighbour, each the largest over all atoms and frames; with `one_type` [1],
+    the largest count whatever the types. Two atoms on one spot are refused.
+    """
+    find = pair_finder(rcut)
+    shortest = math.inf
+    largest = np.zeros(1 if one_type else n_types, dtype=np.int64)
+    total = sum(system.n_frames for system in systems)
+    with tqdm(total=total, desc="neighbour statistics", unit="frame", disable=None, delay=2.0) as bar:
+        for system in systems:
+            for frame, positions, cell, types in real_frames(system):
+                i, j, vectors = find(positions, cell)
+                bar.update()
+                if not len(i):
+                    continue
+                square = np.einsum("ka,ka->k", vectors, vectors)
+                nearest = int(square.argmin())
+                if square[nearest] < 1e-12:
+                    _refuse_overlap(system, frame, int(i[nearest]), int(j[nearest]))
+                shortest = min(shortest, math.sqrt(square[nearest]))
+                kinds = np.zeros(len(j), dtype=np.int64) if one_type else types[j]
+                counts = np.bincount(i * len(largest) + kinds, minlength=len(positions) * len(largest))
+                np.maximum(largest, counts.reshape(-1, len(largest)).max(axis=0), out=largest)
+    return shortest, largest
+
+
+def real_frames(
+    system: System, frames: np.ndarray | None = None
+) -> Iterator[tuple[int, np.ndarray, np.ndarray | None, np.ndarray]]:
+    """(frame, positions, cell or None, types) of each frame, virtual atoms left out."""
+    frames = np.arange(system.n_frames) if frames is None else frames
+    for start in range(0, len(frames), _CHUNK):
+        part = frames[start : start + _CHUNK]
+        data = system.frames(part, keys=())
+        for row, frame in enumerate(part):
+            real = data["types"][row] >= 0
+            cell = None if data["cell"] is None else data["cell"][row]
+            yield int(frame), data["positions"][row][real], cell, data["types"][row][real]
+
+
+def auto_sel(sel: str | int | Sequence[int], max_neighbors: Sequence[int] | np.ndarray) -> list[int]:
+    """The numbers that `auto` or `auto:factor` stands for, factor (1.1) times the counts rounded up to fours.
+
+    Numbers are handed back as they are.
+    """
+    if not isinstance(sel, str):
+        return [int(sel)] if isinstance(sel, int) else [int(n) for n in sel]
+    match = re.fullmatch(r"auto(?::([0-9.eE+-]+))?", sel.strip())
+    try:
+        factor = float(match[1] or 1.1) if match else math.nan
+    except ValueError:
+        factor = math.nan
+    if not (math.isfinite(factor) and factor > 0):
+        raise InputError(f"sel is '{sel}', expected numbers, 'auto' or 'auto:factor' such as auto:1.2")
+    return [4 * ((int(int(count) * factor) + 3) // 4) for count in max_neighbors]
+
+
+def main(args: Any) -> int:
+    """`dp neighbor-stat -s SYSTEM -r RCUT -t TYPES...`: print both figures."""
+    from deepmd.data.expand import load_systems
+
+    type_map = list(args.type_map or [])
+    systems = load_systems(args.system, type_map or None)
+    n_types = len(type_map) or max(len(system.type_map) for system in systems)
+    distance, counts = neighbor_stat(systems, float(args.rcut), n_types, bool(getattr(args, "mixed_type", False)))
+    print(f"min_nbor_dist: {distance:f}")
+    print(f"max_nbor_size: {counts.tolist()}")
+    return 0
+
+
+def _refuse_overlap(system: System, frame: int, i: int, j: int) -> None:
+    raise DataError(
+        f"{system.file_of('positions', frame)}: atoms {i} and {j} are on one spot, expected some "
+        "distance; remove the frame"
+    )

@@ -1,0 +1,124 @@
+"""Checkpoints: written whole (temporary file, fsync, rename), sealed with a checksum, read without running code.
+
+A checkpoint holds weights, optimiser, step, samplers, random state and the input, so that a run that was killed goes
+on to the same final weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deepmd import model_file
+from deepmd.errors import ModelError, TrainingError
+from deepmd.nn.model import build
+from deepmd.nn.model.energy import EnergyModel
+
+FORMAT = "deepmd-checkpoint"
+FORMAT_VERSION = 1
+TRAILER = f"{FORMAT}-{FORMAT_VERSION} sha256:".encode()
+POINTER = "checkpoint"  # text file that names the newest checkpoint
+
+
+def save(prefix: str | Path, payload: dict[str, Any], keep: int) -> Path:
+    """Writes `<prefix>-<step>.pt`, points `<prefix>.pt` and `checkpoint` at it, removes all but the newest `keep`.
+
+    Raises TrainingError, with what stood there untouched, when the file cannot be written.
+    """
+    prefix = Path(prefix)
+    path = prefix.with_name(f"{prefix.name}-{payload['step']}.pt")
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **payload}, buffer)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model_file.write_whole(path, model_file.seal(buffer.getvalue(), TRAILER))
+        point(prefix.with_name(f"{prefix.name}.pt"), path.name)
+        model_file.write_whole(path.parent / POINTER, f"{path}\n".encode())
+    except (OSError, ModelError) as error:
+        raise TrainingError(f"checkpoint not saved: {error}") from error
+    if keep >= 1:
+        for old in family(prefix)[:-keep]:
+            old.unlink(missing_ok=True)
+    return path
+
+
+def point(link: Path, target: str) -> None:
+    """Makes `link` a symbolic link to `target` in one step."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    os.replace(temporary, link)
+
+
+def family(prefix: Path) -> list[Path]:
+    """The checkpoints of a prefix, oldest first."""
+    pattern = re.compile(re.escape(prefix.name) + r"-(\d+)\.pt")
+    found = [(int(m.group(1)), p) for p in prefix.parent.glob("*.pt") if (m := pattern.fullmatch(p.name))]
+    return [p for _, p in sorted(found)]
+
+
+def remove_stale(prefix: str | Path) -> list[Path]:
+    """On a fresh run, checkpoints of an earlier run under the same prefix are in the way; they are removed."""
+    stale = family(Path(prefix))
+    for path in stale:
+        path.unlink()
+    return stale
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """A checkpoint file from a folder (its `checkpoint` file decides), a file, or a name without `.pt`."""
+    path = Path(path)
+    if path.is_dir():
+        pointer = path / POINTER
+        if not pointer.exists():
+            raise ModelError(f"{path}: got a folder without the file 'checkpoint'; give the .pt file itself or train first")
+        named = Path(pointer.read_text().strip())
+        return named if named.is_absolute() or named.exists() else path / named.name
+    if path.exists():
+        return path
+    with_suffix = path.with_name(path.name + ".pt")
+    if with_suffix.exists():
+        return with_suffix
+    raise ModelError(f"{path}: there is no such checkpoint; expected a .pt file or a folder that dp train wrote", "DP_ERROR_FILE")
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """The payload of a checkpoint; no code in the file is run. Raises ModelError in words for any other file."""
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the checkpoint: {error.strerror or error}", "DP_ERROR_FILE") from error
+    start = len(content) - len(TRAILER) - model_file.N_DIGITS
+    if start < 0 or content[start : start + len(TRAILER)] != TRAILER:
+        if model_file.TRAILER in content[-200:]:
+            raise ModelError(f"{path}: this is a frozen model, expected a checkpoint; use --init-frz-model", "DP_ERROR_FORMAT")
+        raise ModelError(f"{path}: this is no checkpoint of this program, or it is cut short; expected a .pt file that "
+                         "dp train wrote", "DP_ERROR_FORMAT")  # fmt: skip
+    if hashlib.sha256(content[: -model_file.N_DIGITS]).hexdigest().encode() != content[-model_file.N_DIGITS :]:
+        others = [p.name for p in path.parent.glob("*-*.pt") if p != path]
+        raise ModelError(f"{path}: the checkpoint is damaged (its checksum does not match); use another one "
+                         f"({', '.join(sorted(others)) or 'there is none beside it'})", "DP_ERROR_DAMAGED")  # fmt: skip
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def model_of(payload: dict[str, Any]) -> EnergyModel:
+    """The model that a payload describes, weights and statistics included."""
+    model = build(json.loads(payload["model_section"]))
+    model.load_state_dict(payload["model"])
+    model.min_pair_distance = payload.get("min_pair_distance")
+    return model
+
+
+def load_model(path: str | Path) -> tuple[EnergyModel, dict[str, Any]]:
+    """Model and payload (with the training input under `input`, step under `step`)."""
+    payload = load(path)
+    payload["input"] = json.loads(payload["input"]) if payload.get("input") else None
+    return model_of(payload), payload

@@ -1,0 +1,138 @@
+"""The energy loss: energies, forces, virials, atomic energies and prefactored forces with scheduled prefactors.
+
+Prefactors follow the learning rate: p(t) = p_limit + (p_start - p_limit) lr(t) / lr(0). Per batch, with N real atoms:
+    energy  p_e mean_frames (dE)^2 / N          virial  p_v mean (dW)^2 / N
+    force   p_f mean (dF)^2                     atomic energy  p_ae mean (dE_i)^2
+    prefactored force  p_pf mean(atom_pref (dF)^2)
+A term counts only where its label exists. `loss_func: mae` replaces squares by absolute values per atom, `use_huber`
+by the Huber function of per-atom energies and virials and of force components.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deepmd.data.graph import Batch
+from deepmd.nn.nodes import Prediction
+
+TERMS = {"e": "energy", "f": "force", "v": "virial", "ae": "atom_ener", "pf": "force"}
+"""Short name of each term and the label that it needs."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the loss: prefactors at the start and at the limit of vanishing learning rate."""
+
+    start: float
+    limit: float
+
+    @property
+    def active(self) -> bool:
+        return self.start != 0.0 or self.limit != 0.0
+
+    def weight(self, ratio: float) -> float:
+        return self.limit + (self.start - self.limit) * ratio
+
+
+class EnergyLoss:
+    """Loss and reported errors of a batch.
+
+    section: normalised `loss` section. start_lr: learning rate that the prefactors are measured by.
+    """
+
+    def __init__(self, section: dict[str, Any], start_lr: float):
+        self.start_lr = start_lr
+        self.terms = {k: Term(float(section.get(f"start_pref_{k}", 0)), float(section.get(f"limit_pref_{k}", 0))) for k in TERMS}
+        self.terms = {k: term for k, term in self.terms.items() if term.active}
+        self.relative_f = section.get("relative_f")
+        self.weighted_energy = bool(section.get("enable_atom_ener_coeff", False))
+        self.mae = section.get("loss_func", "mse") == "mae"
+        delta = section.get("huber_delta", 0.01)
+        deltas = delta if isinstance(delta, (list, tuple)) else [delta] * 3
+        self.huber = dict(zip("efv", deltas, strict=True)) if section.get("use_huber", False) else None
+        self.intensive = bool(section.get("intensive_ener_virial", False))
+        self.force_norm = bool(section.get("f_use_norm", False))
+
+    @property
+    def needs_forces(self) -> bool:
+        return any(k in self.terms for k in ("f", "v", "pf"))
+
+    @property
+    def reported(self) -> list[str]:
+        """Names of the reported quantities, in the order of lcurve.out."""
+        kind = "mae" if self.mae else "rmse"
+        return ["rmse", *sorted(f"{kind}_{k}" for k in self.terms)]
+
+    def __call__(self, prediction: Prediction, batch: Batch, lr: float) -> tuple[Tensor, dict[str, float]]:
+        """The loss (scalar) and the reported errors; a quantity without label is reported as nan."""
+        total = torch.zeros((), dtype=torch.float64)
+        report = {}
+        kind = "mae" if self.mae else "rmse"
+        for k, term in self.terms.items():
+            if not batch.found[TERMS[k]]:
+                report[f"{kind}_{k}"] = math.nan
+                continue
+            loss, error = self._term(k, prediction, batch)
+            total = total + term.weight(lr / self.start_lr) * loss
+            report[f"{kind}_{k}"] = float(error)
+        report["rmse"] = math.sqrt(max(float(total.detach()), 0.0)) if torch.isfinite(total) else math.nan
+        return total, report
+
+    def _term(self, k: str, prediction: Prediction, batch: Batch) -> tuple[Tensor, Tensor]:
+        label = torch.from_numpy(batch.labels[TERMS[k]])
+        n = torch.from_numpy(batch.atoms_per_frame)
+        if k == "e":
+            return self._extensive(self._energy(prediction, batch) - label.reshape(-1), n, "e")
+        if k == "v":
+            difference = prediction.virial.reshape(-1, 9) - label.reshape(-1, 9)
+            return self._extensive(difference, n.unsqueeze(1), "v")
+        if k == "ae":
+            difference = prediction.atom_energy - label.reshape(-1)
+            return self._plain(difference)
+        difference = prediction.forces - label
+        if self.relative_f is not None:
+            difference = difference / (torch.linalg.vector_norm(label, dim=1, keepdim=True) + float(self.relative_f))
+        if k == "pf":
+            weight = torch.from_numpy(batch.labels["atom_pref"]).reshape(-1, 1)
+            error = difference.abs() if self.mae else difference**2
+            loss = (weight * error).mean()
+            return loss, loss.detach() if self.mae else loss.detach().sqrt()
+        if self.huber is not None and not self.mae:
+            return huber(difference, self.huber["f"]), (difference.detach() ** 2).mean().sqrt()
+        if self.force_norm:
+            norms = torch.sqrt((difference**2).sum(dim=1) + 1e-30)
+            return norms.mean(), (difference.detach().abs().mean() if self.mae else (difference.detach() ** 2).mean().sqrt())
+        return self._plain(difference)
+
+    def _energy(self, prediction: Prediction, batch: Batch) -> Tensor:
+        if not self.weighted_energy:
+            return prediction.energy
+        weight = torch.from_numpy(batch.labels["atom_ener_coeff"]).reshape(-1)
+        frame = torch.from_numpy(batch.frame).to(torch.int64)
+        return torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, frame, weight * prediction.atom_energy)
+
+    def _plain(self, difference: Tensor) -> tuple[Tensor, Tensor]:
+        loss = difference.abs().mean() if self.mae else (difference**2).mean()
+        return loss, loss.detach() if self.mae else loss.detach().sqrt()
+
+    def _extensive(self, difference: Tensor, n: Tensor, k: str) -> tuple[Tensor, Tensor]:
+        """Energies and virials: one factor 1/N in the loss (1/N^2 if intensive), errors reported per atom."""
+        per_atom = difference / n
+        if self.mae:
+            loss = per_atom.abs().mean()
+            return loss, loss.detach()
+        error = (per_atom.detach() ** 2).mean().sqrt()
+        if self.huber is not None:
+            return huber(per_atom, self.huber[k]), error
+        return ((per_atom**2).mean() if self.intensive else (per_atom * difference).mean()), error
+
+
+def huber(difference: Tensor, delta: float) -> Tensor:
+    """Mean of x^2 / 2 for |x| <= delta, delta (|x| - delta / 2) beyond."""
+    size = difference.abs()
+    return torch.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta)).mean()

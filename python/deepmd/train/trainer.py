@@ -1,0 +1,219 @@
+"""The training loop: one step, display, checkpoints, stop on anything that is not finite."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from deepmd.data import Sampler
+from deepmd.data.graph import Batch, GraphCache
+from deepmd.errors import TrainingError
+from deepmd.nn.model.energy import EnergyModel
+from deepmd.nn.nodes import TOLERANCE, NodeEngine
+from deepmd.nn.plain import PlainEngine
+from deepmd.train import checkpoint
+from deepmd.train.loss import EnergyLoss
+from deepmd.train.progress import LearningCurve, Progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Source:
+    """Data to draw batches from."""
+
+    cache: GraphCache
+    sampler: Sampler
+    n_batches: int = 1  # per validation
+
+    def next(self) -> Batch:
+        system, frames = self.sampler.next()
+        return self.cache.batch(system, frames)
+
+
+@dataclass
+class Setup:
+    """Everything that a trainer is made of."""
+
+    model: EnergyModel
+    engine: NodeEngine | PlainEngine
+    loss: EnergyLoss
+    schedule: Any  # lr(step) -> float
+    optimizer: torch.optim.Optimizer
+    training: Source
+    validation: Source | None
+    section: dict[str, Any]  # normalised `training` section
+    numb_steps: int
+    input_script: dict[str, Any] = field(default_factory=dict)
+    step: int = 0
+
+
+class Trainer:
+    """Runs the steps of a Setup from `setup.step` to `setup.numb_steps`."""
+
+    def __init__(self, setup: Setup):
+        self.setup = setup
+        section = setup.section
+        self.save_freq = int(section["save_freq"])
+        self.disp_freq = int(section["disp_freq"])
+        self.prefix = Path(section.get("save_dir") or ".") / section["save_ckpt"]
+        self.keep = int(section.get("max_ckpt_keep", 5))
+        self.max_norm = section.get("gradient_max_norm")
+        self.parameters = [p for p in setup.model.parameters() if p.requires_grad]
+        self._signal: int | None = None
+        self._saved_step = -1
+
+    def run(self) -> None:
+        """Trains; saves every save_freq steps and at the end. SIGTERM and SIGINT save and raise SystemExit."""
+        setup = self.setup
+        restart = setup.step if setup.step > 0 else None
+        curve = LearningCurve(
+            setup.section["disp_file"], self.setup.loss.reported, setup.validation is not None, restart
+        )
+        progress = Progress(setup.step, setup.numb_steps)
+        previous = {s: signal.signal(s, self._notice) for s in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            if setup.step >= setup.numb_steps:
+                self.save()
+            while setup.step < setup.numb_steps:
+                self._one(curve, progress)
+                if self._signal is not None:
+                    self._leave()
+        finally:
+            for s, handler in previous.items():
+                signal.signal(s, handler)
+            seconds = progress.close()
+        log.info("average training time: %.4f s/batch", seconds / max(setup.numb_steps - (restart or 0), 1))
+
+    def _one(self, curve: LearningCurve, progress: Progress) -> None:
+        setup = self.setup
+        lr = setup.schedule.lr(setup.step)
+        batch = setup.training.next()
+        report = self.train_step(batch, lr)
+        setup.step += 1
+        step = setup.step
+        if step == 1 or step % self.disp_freq == 0 or step == setup.numb_steps:
+            validation = self.validate(lr) if setup.validation is not None else None
+            curve.write(step, report, validation, lr)
+            progress.display(step, report, validation, lr)
+            self._watch_nodes()
+        if step % self.save_freq == 0 or step == setup.numb_steps:
+            self.save()
+        progress.advance()
+
+    def train_step(self, batch: Batch, lr: float) -> dict[str, float]:
+        """One optimiser step on a batch. Raises TrainingError, weights unchanged, if loss or gradient is not finite."""
+        setup = self.setup
+        prediction = setup.engine(batch, with_forces=setup.loss.needs_forces)
+        loss, report = setup.loss(prediction, batch, lr)
+        if not math.isfinite(float(loss.detach())):
+            raise self._broken(f"the loss is {float(loss.detach())}", batch)
+        setup.optimizer.zero_grad(set_to_none=True)
+        if loss.requires_grad:
+            loss.backward()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if not math.isfinite(float(norm)):
+            raise self._broken(f"the norm of the gradient is {float(norm)}", batch)
+        if self.max_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, float(self.max_norm), norm)
+        for group in setup.optimizer.param_groups:
+            group["lr"] = lr
+        setup.optimizer.step()
+        return report
+
+    def _broken(self, what: str, batch: Batch) -> TrainingError:
+        last = f"the last good checkpoint is {self.prefix}-{self._saved_step}.pt" if self._saved_step >= 0 else (
+            "no checkpoint was written yet")  # fmt: skip
+        return TrainingError(
+            f"training stopped at step {self.setup.step + 1}: {what} for {batch.origin}; {last}; look at these frames "
+            "with dp check, or lower the learning rate"
+        )
+
+    def validate(self, lr: float) -> dict[str, float]:
+        """Errors over n_batches validation batches: root of the mean square, weighted by atoms."""
+        source, setup = self.setup.validation, self.setup
+        sums: dict[str, float] = {}
+        weights: dict[str, float] = {}
+        for _ in range(source.n_batches):
+            batch = source.next()
+            prediction = setup.engine(batch, with_forces=setup.loss.needs_forces, create_graph=False)
+            _, report = setup.loss(prediction, batch, lr)
+            n = float(len(batch.types))
+            for k, value in report.items():
+                if math.isfinite(value):
+                    sums[k] = sums.get(k, 0.0) + n * (value if "mae" in k else value**2)
+                    weights[k] = weights.get(k, 0.0) + n
+        mean = {k: sums[k] / weights[k] for k in sums}
+        return {
+            k: math.nan if k not in mean else (mean[k] if "mae" in k else math.sqrt(mean[k])) for k in setup.loss.reported
+        }
+
+    def _watch_nodes(self) -> None:
+        engine = self.setup.engine
+        if not isinstance(engine, NodeEngine):
+            return
+        error, limit = engine.error(), TOLERANCE[self.setup.model.descriptor.dtype]
+        while error > limit and engine.refine():
+            log.info("embedding networks now on %d nodes (interpolation error was %.1e)", engine.n_nodes, error)
+            error = engine.error()
+        if error > limit:
+            log.info("embedding networks are too sharp for nodes (%.1e); going on with the plain path", error)
+            self.setup.engine = PlainEngine(self.setup.model)
+
+    def save(self) -> Path:
+        """Writes a checkpoint of the present state."""
+        setup = self.setup
+        for name, value in setup.model.state_dict().items():
+            if not torch.isfinite(value).all():
+                raise TrainingError(f"checkpoint not saved: {name} holds non-finite values at step {setup.step}; lower "
+                                    "the learning rate and restart from the checkpoint before")  # fmt: skip
+        payload = {
+            "model": setup.model.state_dict(),
+            "optimizer": setup.optimizer.state_dict(),
+            "step": setup.step,
+            "model_section": json.dumps(setup.model.section),
+            "min_pair_distance": setup.model.min_pair_distance,
+            "input": json.dumps(setup.input_script),
+            "engine": setup.engine.state_dict(),
+            "plain": isinstance(setup.engine, PlainEngine),
+            "sampler": json.dumps(setup.training.sampler.state_dict()),
+            "validation_sampler": json.dumps(setup.validation.sampler.state_dict()) if setup.validation else None,
+            "rng": torch.get_rng_state(),
+        }
+        path = checkpoint.save(self.prefix, payload, self.keep)
+        self._saved_step = setup.step
+        log.info("saved checkpoint %s", path)
+        return path
+
+    def resume(self, payload: dict[str, Any]) -> None:
+        """Takes optimiser, step, samplers and random state from a checkpoint (the model has its weights already)."""
+        setup = self.setup
+        setup.optimizer.load_state_dict(payload["optimizer"])
+        setup.step = int(payload["step"])
+        self._saved_step = setup.step
+        if payload["plain"]:
+            setup.engine = PlainEngine(setup.model)
+        setup.engine.load_state_dict(payload["engine"])
+        setup.training.sampler.load_state_dict(json.loads(payload["sampler"]))
+        if setup.validation is not None and payload["validation_sampler"]:
+            setup.validation.sampler.load_state_dict(json.loads(payload["validation_sampler"]))
+        torch.set_rng_state(payload["rng"])
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._signal = number
+
+    def _leave(self) -> None:
+        if self._saved_step != self.setup.step:
+            self.save()
+        name = signal.Signals(self._signal).name
+        log.warning("%s: saved step %d and stopping; go on with --restart", name, self.setup.step)
+        raise SystemExit(128 + self._signal)
