@@ -1,6 +1,5 @@
 // The atoms of coord_file: their names and order; coordinates are not used.
-#ifndef DEEPMD_IPI_ATOM_NAMES_HPP
-#define DEEPMD_IPI_ATOM_NAMES_HPP
+#pragma once
 
 #include <iosfwd>
 #include <map>
@@ -21,5 +20,3 @@ std::vector<int> types_of_names(const std::vector<std::string>& names, const std
 std::string name_contradiction(const std::string& name, int type, const std::vector<std::string>& type_map);
 
 }  // namespace deepmd::ipi
-
-#endif  // DEEPMD_IPI_ATOM_NAMES_HPP

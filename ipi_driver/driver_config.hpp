@@ -1,6 +1,5 @@
 // The JSON file of dp_ipi as a struct; every key is checked before anything else happens.
-#ifndef DEEPMD_IPI_DRIVER_CONFIG_HPP
-#define DEEPMD_IPI_DRIVER_CONFIG_HPP
+#pragma once
 
 #include <array>
 #include <map>
@@ -53,5 +52,3 @@ DriverConfig read_config(const std::string& path);
 DriverConfig parse_config(const std::string& text, const std::string& path);
 
 }  // namespace deepmd::ipi
-
-#endif  // DEEPMD_IPI_DRIVER_CONFIG_HPP

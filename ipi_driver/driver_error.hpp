@@ -1,6 +1,5 @@
 // What can end the driver, and the exit status that tells which. The table is printed by --help and stands in README.md.
-#ifndef DEEPMD_IPI_DRIVER_ERROR_HPP
-#define DEEPMD_IPI_DRIVER_ERROR_HPP
+#pragma once
 
 #include <stdexcept>
 #include <string>
@@ -48,5 +47,3 @@ class DriverError : public std::runtime_error {
 };
 
 }  // namespace deepmd::ipi
-
-#endif  // DEEPMD_IPI_DRIVER_ERROR_HPP

@@ -1,6 +1,5 @@
 // What dp_ipi says without a run: usage, --help, --version.
-#ifndef DEEPMD_IPI_HELP_HPP
-#define DEEPMD_IPI_HELP_HPP
+#pragma once
 
 namespace deepmd::ipi {
 
@@ -8,5 +7,3 @@ namespace deepmd::ipi {
 int answer_command_line(int argc, char** argv);
 
 }  // namespace deepmd::ipi
-
-#endif  // DEEPMD_IPI_HELP_HPP

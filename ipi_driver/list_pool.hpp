@@ -4,8 +4,7 @@
 // to whatever client is free. So a pool of lists is kept, and a structure goes to a list that was built around positions
 // close enough to its own; beads near each other share one. Which list is taken is a matter of speed only: each list
 // decides for itself, in deepmd_neighbors_update, whether it has to be built anew.
-#ifndef DEEPMD_IPI_LIST_POOL_HPP
-#define DEEPMD_IPI_LIST_POOL_HPP
+#pragma once
 
 #include <cstdint>
 #include <memory>
@@ -52,5 +51,3 @@ class ListPool {
 };
 
 }  // namespace deepmd::ipi
-
-#endif  // DEEPMD_IPI_LIST_POOL_HPP

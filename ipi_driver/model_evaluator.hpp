@@ -1,6 +1,5 @@
 // A frozen model behind the C interface of the core, as the protocol wants it.
-#ifndef DEEPMD_IPI_MODEL_EVALUATOR_HPP
-#define DEEPMD_IPI_MODEL_EVALUATOR_HPP
+#pragma once
 
 #include <array>
 #include <cstdint>
@@ -52,5 +51,3 @@ class ModelEvaluator : public Evaluator {
 };
 
 }  // namespace deepmd::ipi
-
-#endif  // DEEPMD_IPI_MODEL_EVALUATOR_HPP

@@ -10,8 +10,7 @@
 //                1 or N x (int32 length, text)
 //   EXIT      the end
 // A server that sends POSDATA without asking for the status first is served too.
-#ifndef DEEPMD_IPI_PROTOCOL_HPP
-#define DEEPMD_IPI_PROTOCOL_HPP
+#pragma once
 
 #include <array>
 #include <cstdint>
@@ -80,5 +79,3 @@ class Protocol {
 };
 
 }  // namespace deepmd::ipi
-
-#endif  // DEEPMD_IPI_PROTOCOL_HPP

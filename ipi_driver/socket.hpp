@@ -1,6 +1,5 @@
 // A connection to the i-PI server: unix or internet stream socket. Throws DriverError, never exits.
-#ifndef DEEPMD_IPI_SOCKET_HPP
-#define DEEPMD_IPI_SOCKET_HPP
+#pragma once
 
 #include "driver_config.hpp"
 #include "stream.hpp"
@@ -29,5 +28,3 @@ class Socket : public Stream {
 };
 
 }  // namespace deepmd::ipi
-
-#endif  // DEEPMD_IPI_SOCKET_HPP

@@ -1,6 +1,5 @@
 // The byte stream that the protocol runs over: a socket, or a piece of memory in the tests.
-#ifndef DEEPMD_IPI_STREAM_HPP
-#define DEEPMD_IPI_STREAM_HPP
+#pragma once
 
 #include <cstddef>
 
@@ -21,5 +20,3 @@ class Stream {
 };
 
 }  // namespace deepmd::ipi
-
-#endif  // DEEPMD_IPI_STREAM_HPP
