@@ -33,9 +33,16 @@ void PairDeepMD::compute(int eflag, int vflag) {
                    " has a type of the model but no row in the neighbor list; map its type to NULL");
   }
   update_parameters();
-  if (adapter_.n_local() == 0) return;
-  evaluate();
-  scatter(factor);
+  const bool with_deviation = deviation_due();
+  if (adapter_.n_local() > 0) {
+    Wanted wanted;
+    wanted.virial = vflag_global != 0 || with_deviation;
+    wanted.atom_energy = eflag_atom != 0;
+    wanted.atom_virial = vflag_atom != 0 || cvflag_atom != 0;
+    evaluate(0, wanted, &result_);
+    scatter(factor);
+  }
+  if (with_deviation) write_deviation();  // ranks without atoms take part
 }
 
 bool PairDeepMD::list_is_new() {
@@ -106,7 +113,7 @@ void PairDeepMD::update_parameters() {
   }
 }
 
-void PairDeepMD::evaluate() {
+void PairDeepMD::evaluate(int k, const Wanted& wanted, ModelResult* result) {
   const size_t n_local = static_cast<size_t>(adapter_.n_local());
   const size_t n_all = static_cast<size_t>(adapter_.n_all());
   deepmd_input input = adapter_.input();
@@ -114,19 +121,19 @@ void PairDeepMD::evaluate() {
   input.aparam = aparam_.empty() ? nullptr : aparam_.data();
   deepmd_output output;
   deepmd_output_init(&output);
-  forces_.resize(3 * n_all);
-  output.energy = &energy_;
-  output.forces = forces_.data();
-  if (vflag_global) output.virial = virial_;
-  if (eflag_atom) {
-    atom_energy_.resize(n_local);
-    output.atom_energy = atom_energy_.data();
+  result->forces.resize(3 * n_all);
+  output.energy = &result->energy;
+  output.forces = result->forces.data();
+  if (wanted.virial) output.virial = result->virial;
+  if (wanted.atom_energy) {
+    result->atom_energy.resize(n_local);
+    output.atom_energy = result->atom_energy.data();
   }
-  if (vflag_atom || cvflag_atom) {
-    atom_virial_.resize(9 * n_all);
-    output.atom_virial = atom_virial_.data();
+  if (wanted.atom_virial) {
+    result->atom_virial.resize(9 * n_all);
+    output.atom_virial = result->atom_virial.data();
   }
-  const deepmd_status status = deepmd_evaluate(models_[0].get(), &input, &output);
+  const deepmd_status status = deepmd_evaluate(models_[k].get(), &input, &output);
   if (status != DEEPMD_OK) fail_evaluation(status);
 }
 
@@ -134,24 +141,24 @@ void PairDeepMD::scatter(double factor) {
   const double energy_factor = factor * energy_unit_;
   const double force_factor = energy_factor / length_unit_;
   const int n_all = adapter_.n_all();
-  if (eflag_global) eng_vdwl += energy_factor * energy_;
+  if (eflag_global) eng_vdwl += energy_factor * result_.energy;
   if (vflag_global) {
-    const double* w = virial_;
+    const double* w = result_.virial;
     const double six[6] = {w[0], w[4], w[8], 0.5 * (w[1] + w[3]), 0.5 * (w[2] + w[6]), 0.5 * (w[5] + w[7])};
     for (int c = 0; c < 6; ++c) virial[c] += energy_factor * six[c];
   }
   double** f = atom->f;
   for (int k = 0; k < n_all; ++k) {
     const int i = adapter_.lammps_index(k);
-    for (int a = 0; a < 3; ++a) f[i][a] += force_factor * forces_[3 * static_cast<size_t>(k) + a];
+    for (int a = 0; a < 3; ++a) f[i][a] += force_factor * result_.forces[3 * static_cast<size_t>(k) + a];
   }
   if (eflag_atom) {
-    for (int k = 0; k < adapter_.n_local(); ++k) eatom[adapter_.lammps_index(k)] += energy_factor * atom_energy_[k];
+    for (int k = 0; k < adapter_.n_local(); ++k) eatom[adapter_.lammps_index(k)] += energy_factor * result_.atom_energy[k];
   }
   if (!vflag_atom && !cvflag_atom) return;
   for (int k = 0; k < n_all; ++k) {
     const int i = adapter_.lammps_index(k);
-    const double* w = &atom_virial_[9 * static_cast<size_t>(k)];
+    const double* w = &result_.atom_virial[9 * static_cast<size_t>(k)];
     if (vflag_atom) {
       const double six[6] = {w[0], w[4], w[8], 0.5 * (w[1] + w[3]), 0.5 * (w[2] + w[6]), 0.5 * (w[5] + w[7])};
       for (int c = 0; c < 6; ++c) vatom[i][c] += energy_factor * six[c];
@@ -202,7 +209,10 @@ void* PairDeepMD::extract(const char* name, int& dimension) {
 }
 
 double PairDeepMD::memory_usage() {
-  const size_t n_doubles = forces_.capacity() + atom_energy_.capacity() + atom_virial_.capacity() + aparam_.capacity();
+  size_t n_doubles = aparam_.capacity() + all_forces_.capacity();
+  for (const ModelResult* result : {&result_, &other_}) {
+    n_doubles += result->forces.capacity() + result->atom_energy.capacity() + result->atom_virial.capacity();
+  }
   return LAMMPS_NS::Pair::memory_usage() + static_cast<double>(n_doubles * sizeof(double)) + adapter_.memory_usage();
 }
 

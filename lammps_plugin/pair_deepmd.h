@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "deviation_file.hpp"
 #include "lmp_adapter.hpp"
 #include "pair.h"
 #include "pair_settings.hpp"
@@ -17,6 +18,22 @@ class Compute;
 namespace deepmd {
 
 std::string format_number(double value);
+
+/// What is wanted from a model besides energy and forces.
+struct Wanted {
+  bool virial = false;
+  bool atom_energy = false;
+  bool atom_virial = false;
+};
+
+/// What one model says about this rank's atoms, in core units.
+struct ModelResult {
+  double energy = 0.0;              // eV
+  double virial[9] = {};            // eV
+  std::vector<double> forces;       // [n_all][3] eV/Angstrom
+  std::vector<double> atom_energy;  // [n_local] eV
+  std::vector<double> atom_virial;  // [n_all][3][3] eV
+};
 
 class PairDeepMD : public LAMMPS_NS::Pair {
  public:
@@ -34,6 +51,9 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   void write_restart_settings(FILE* file) override;
   void read_restart_settings(FILE* file) override;
 
+  int pack_reverse_comm(int n, int first, double* buffer) override;
+  void unpack_reverse_comm(int n, int* list, double* buffer) override;
+
   void* extract(const char* name, int& dimension) override;
   double memory_usage() override;
 
@@ -43,6 +63,7 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   void allocate();
   void mark_types_set();
   void open_models();
+  void read_model_facts();
   void require_models();
   void require_units() const;
   void print_models() const;
@@ -67,10 +88,20 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   void check_ghost_cutoff() const;
   double scale_factor() const;
   void update_parameters();
-  void evaluate();
+  void evaluate(int k, const Wanted& wanted, ModelResult* result);
   void scatter(double factor);
   [[noreturn]] void fail_evaluation(deepmd_status status) const;
   std::string name_atom(int i) const;
+
+  // pair_deepmd_deviation.cpp: how far several models disagree
+  bool deviation_due() const;
+  void open_deviation_file();
+  void write_deviation();
+  void keep_forces(int k, const ModelResult& result);
+  std::vector<double> local_deviations() const;
+  void summarise_forces(const std::vector<double>& deviations, DeviationRow* row);
+  void summarise_virials(std::vector<double>* virials, DeviationRow* row);
+  void gather_deviations(const std::vector<double>& deviations, DeviationRow* row);
 
   std::vector<std::string> words_;  // of pair_style, kept for restart files
   std::vector<std::string> names_;  // of pair_coeff; empty: none were written
@@ -93,11 +124,12 @@ class PairDeepMD : public LAMMPS_NS::Pair {
 
   std::vector<double> fparam_;       // [dim_fparam]
   std::vector<double> aparam_;       // [n_local][dim_aparam]
-  double energy_ = 0.0;              // eV
-  double virial_[9] = {};            // eV
-  std::vector<double> forces_;       // [n_all][3] eV/Angstrom
-  std::vector<double> atom_energy_;  // [n_local] eV
-  std::vector<double> atom_virial_;  // [n_all][3][3] eV
+  ModelResult result_;               // of the first model
+
+  DeviationFile deviation_file_;     // open on the first rank
+  bool restarted_ = false;
+  ModelResult other_;                // of the other models, one after the other
+  std::vector<double> all_forces_;   // [n_models][LAMMPS n_all][3] LAMMPS units
 };
 
 }  // namespace deepmd

@@ -79,6 +79,7 @@ void PairDeepMD::read_restart_settings(FILE* file) {
     fail("pair_style deepmd: the restart file holds no settings of this style; write pair_style and pair_coeff again");
   }
   models_.clear();
+  restarted_ = true;  // a deviation file is continued, not started again
 }
 
 void PairDeepMD::read_restart(FILE* file) {

@@ -60,22 +60,13 @@ void PairDeepMD::require_units() const {
 void PairDeepMD::open_models() {
   energy_unit_ = force->boltz / kBoltzmannMetal;
   length_unit_ = force->angstrom;
+  n_threads_ = threads_per_rank(world, universe->nworlds);
   try {
     settings_ = parse_pair_settings(words_);
-    if (settings_.models.size() > 1) {
-      fail("pair_style deepmd: several models are not supported yet, got " + std::to_string(settings_.models.size()) +
-           "; name one model file");
-    }
-    n_threads_ = threads_per_rank(world, universe->nworlds);
     for (const auto& path : settings_.models) {
       models_.push_back(open_shared_model({path, settings_.selftest, n_threads_}, world));
     }
-    info_ = describe_model(models_[0].get());
-    if (info_.kind != "energy") {
-      fail("pair_style deepmd: model " + settings_.models[0] + " is of kind '" + info_.kind + "', but needs 'energy'");
-    }
-    check_parameter_counts(settings_, {settings_.models[0], info_.dim_fparam, info_.dim_aparam,
-                                       info_.has_default_fparam});
+    read_model_facts();
   } catch (const SettingsError& problem) {
     models_.clear();
     fail(problem.what());
@@ -86,6 +77,24 @@ void PairDeepMD::open_models() {
   cutoff_ = info_.rcut * length_unit_;
   types_printed_ = false;
   print_models();
+  open_deviation_file();
+}
+
+void PairDeepMD::read_model_facts() {
+  info_ = describe_model(models_[0].get());
+  for (size_t k = 0; k < models_.size(); ++k) {
+    const SharedModelInfo other = describe_model(models_[k].get());
+    const std::string& name = settings_.models[k];
+    if (other.kind != "energy") {
+      throw SettingsError("pair_style deepmd: model " + name + " is of kind '" + other.kind + "', expected 'energy'");
+    }
+    const std::string difference = first_difference(info_, other);
+    if (difference.empty()) continue;
+    throw SettingsError("pair_style deepmd: models " + settings_.models[0] + " and " + name + " differ in " + difference +
+                        "; the models of an ensemble must be trained with the same settings");
+  }
+  check_parameter_counts(settings_,
+                         {settings_.models[0], info_.dim_fparam, info_.dim_aparam, info_.has_default_fparam});
 }
 
 void PairDeepMD::require_models() {
@@ -113,6 +122,11 @@ void PairDeepMD::print_models() const {
   if (info_.dim_aparam > 0) {
     text += "  aparam:             " + std::to_string(info_.dim_aparam) + " from " +
             (settings_.aparam_compute.empty() ? "pair_style" : "compute " + settings_.aparam_compute) + "\n";
+  }
+  if (models_.size() > 1) {
+    text += settings_.out_freq > 0 ? "  model deviation:    to " + settings_.out_file + " every " +
+                                         std::to_string(settings_.out_freq) + " steps\n"
+                                   : "  model deviation:    off (out_freq 0)\n";
   }
   LAMMPS_NS::utils::logmesg(lmp, text);
 }
@@ -175,6 +189,8 @@ void PairDeepMD::init_style() {
   special_checked_ = false;
   if (!types_printed_) print_types();
   types_printed_ = true;
+  // A hybrid style that was read from a restart file has not asked its styles yet how much they communicate.
+  if (force->pair != nullptr && force->pair->comm_reverse < comm_reverse) force->pair->comm_reverse = comm_reverse;
   neighbor->add_request(this, LAMMPS_NS::NeighConst::REQ_FULL);
 }
 

@@ -46,6 +46,8 @@ void broadcast_bytes(char* bytes, int64_t size, int root, MPI_Comm world) {
   }
 }
 
+}  // namespace
+
 std::string broadcast_text(std::string text, int root, MPI_Comm world) {
   int64_t size = static_cast<int64_t>(text.size());
   MPI_Bcast(&size, 1, MPI_INT64_T, root, world);
@@ -53,6 +55,8 @@ std::string broadcast_text(std::string text, int root, MPI_Comm world) {
   if (size > 0) broadcast_bytes(&text[0], size, root, world);
   return text;
 }
+
+namespace {
 
 std::vector<char> read_on_first_rank(const std::string& path, MPI_Comm world) {
   int rank = 0;
@@ -131,6 +135,13 @@ SharedModelInfo describe_model(const deepmd_model* model) {
   info.path_in_use = raw.path_in_use;
   info.min_pair_distance = raw.min_pair_distance;
   return info;
+}
+
+std::string first_difference(const SharedModelInfo& a, const SharedModelInfo& b) {
+  if (a.type_map != b.type_map) return "their type_map";
+  if (a.rcut != b.rcut) return "the cutoff radius";
+  if (a.dim_fparam != b.dim_fparam || a.has_default_fparam != b.has_default_fparam) return "fparam";
+  return a.dim_aparam != b.dim_aparam ? "aparam" : "";
 }
 
 int threads_per_rank(MPI_Comm world, int n_worlds) {

@@ -46,6 +46,12 @@ struct SharedModelInfo {
 };
 SharedModelInfo describe_model(const deepmd_model* model);
 
+/// What two models of an ensemble do not have in common, in words; "" if they fit together.
+std::string first_difference(const SharedModelInfo& a, const SharedModelInfo& b);
+
+/// The text that rank `root` passed, on every rank.
+std::string broadcast_text(std::string text, int root, MPI_Comm world);
+
 /// Threads for each rank: the environment's wish, else an equal share of the node's cores. Collective over `world`;
 /// n_worlds: how many such groups of ranks may share the node (LAMMPS partitions).
 int threads_per_rank(MPI_Comm world, int n_worlds);
