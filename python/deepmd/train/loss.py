@@ -81,7 +81,7 @@ class EnergyLoss:
             total = total + term.weight(lr / self.start_lr) * loss
             report[f"{kind}_{k}"] = float(error)
         report["rmse"] = math.sqrt(max(float(total.detach()), 0.0)) if torch.isfinite(total) else math.nan
-        return total, report
+        return total, {k: report[k] for k in self.reported}
 
     def _term(self, k: str, prediction: Prediction, batch: Batch) -> tuple[Tensor, Tensor]:
         label = torch.from_numpy(batch.labels[TERMS[k]])

@@ -70,6 +70,7 @@ class Trainer:
         self.parameters = [p for p in setup.model.parameters() if p.requires_grad]
         self._signal: int | None = None
         self._saved_step = -1
+        self._previous = ""  # frames of the step before: those that spoilt the weights if the weights are spoilt
 
     def run(self) -> None:
         """Trains; saves every save_freq steps and at the end. SIGTERM and SIGINT save and raise SystemExit."""
@@ -110,7 +111,7 @@ class Trainer:
         progress.advance()
 
     def train_step(self, batch: Batch, lr: float) -> dict[str, float]:
-        """One optimiser step on a batch. Raises TrainingError, weights unchanged, if loss or gradient is not finite."""
+        """One optimiser step on a batch. Raises TrainingError, weights unchanged, if the loss is not finite."""
         setup = self.setup
         prediction = setup.engine(batch, with_forces=setup.loss.needs_forces)
         loss, report = setup.loss(prediction, batch, lr)
@@ -119,21 +120,24 @@ class Trainer:
         setup.optimizer.zero_grad(set_to_none=True)
         if loss.requires_grad:
             loss.backward()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        if not math.isfinite(float(norm)):
-            raise self._broken(f"the norm of the gradient is {float(norm)}", batch)
         if self.max_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, float(self.max_norm), norm)
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters, float(self.max_norm))
+            if not math.isfinite(float(norm)):
+                raise self._broken(f"the norm of the gradient is {float(norm)}", batch)
         for group in setup.optimizer.param_groups:
             group["lr"] = lr
         setup.optimizer.step()
+        self._previous = batch.origin
         return report
 
     def _broken(self, what: str, batch: Batch) -> TrainingError:
         last = f"the last good checkpoint is {self.prefix}-{self._saved_step}.pt" if self._saved_step >= 0 else (
             "no checkpoint was written yet")  # fmt: skip
+        frames = batch.origin
+        if not all(bool(torch.isfinite(p).all()) for p in self.parameters):
+            frames = f"{self._previous} (the step before, after which weights are not finite)"
         return TrainingError(
-            f"training stopped at step {self.setup.step + 1}: {what} for {batch.origin}; {last}; look at these frames "
+            f"training stopped at step {self.setup.step + 1}: {what} for {frames}; {last}; look at these frames "
             "with dp check, or lower the learning rate"
         )
 

@@ -1,0 +1,219 @@
+"""`dp train`: from input.json to a trained model, in the documented order."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from deepmd import config
+from deepmd.data import Sampler, System, load_systems
+from deepmd.data.graph import Batch, GraphCache
+from deepmd.data.statistics import change_bias, set_statistics
+from deepmd.errors import InputError
+from deepmd.nn.model import build
+from deepmd.nn.model.energy import EnergyModel
+from deepmd.nn.nodes import NodeEngine
+from deepmd.nn.plain import PlainEngine
+from deepmd.train import checkpoint, start
+from deepmd.train.loss import EnergyLoss
+from deepmd.train.schedule import schedule
+from deepmd.train.trainer import Setup, Source, Trainer
+
+log = logging.getLogger(__name__)
+THREAD_VARIABLES = ("DP_INTRA_OP_PARALLELISM_THREADS", "OMP_NUM_THREADS")
+GUESSED_DISTANCE = 0.6  # Angstrom; where the data were not scanned, the nodes start from here and widen when needed
+
+
+def train(args: Any) -> None:
+    """The command. args: see `dp train -h`."""
+    set_threads()
+    origin = start.Origin.from_arguments(args)
+    raw = config.load_input(args.INPUT)
+    if getattr(args, "use_pretrain_script", False):
+        raw = start.use_pretrained_section(raw, origin)
+    current, changes = config.upgrade(raw)
+    for change in changes:
+        log.warning(change)
+    write_json("input_v2_compat.json", current)
+    jdata = config.normalise(current)
+    run(jdata, args, origin)
+
+
+def run(jdata: dict[str, Any], args: Any, origin: start.Origin) -> None:
+    """Trains from a normalised input."""
+    section = jdata["training"]
+    type_map = jdata["model"].get("type_map")
+    if not type_map:
+        raise InputError("model/type_map: got nothing, expected the list of element names, such as [\"O\", \"H\"]")
+    systems = open_systems(section["training_data"], type_map)
+    valid = open_systems(section["validation_data"], type_map) if section.get("validation_data") else None
+    if getattr(args, "check_data", True):
+        check_data([*systems, *(valid or [])])
+    distance = resolve_sel(jdata["model"], [*systems, *(valid or [])], bool(getattr(args, "skip_neighbor_stat", False)))
+    write_json(getattr(args, "output", None) or "out.json", jdata)
+    setup, payload = assemble(jdata, systems, valid, origin, distance)
+    trainer = Trainer(setup)
+    if payload is not None:
+        trainer.resume(payload)
+    elif stale := checkpoint.remove_stale(trainer.prefix):
+        log.warning("removed %d checkpoints of an earlier run (%s ...)", len(stale), stale[0])
+    n_parameters = sum(p.numel() for p in setup.model.parameters() if p.requires_grad)
+    log.info("training %d parameters for %d steps from step %d", n_parameters, setup.numb_steps, setup.step)
+    trainer.run()
+    finish(setup, section)
+
+
+def assemble(
+    jdata: dict[str, Any], systems: list[System], valid: list[System] | None, origin: start.Origin, distance: float | None
+) -> tuple[Setup, dict[str, Any] | None]:
+    """Model, engine, data and optimiser of a run; and the checkpoint's payload if the run is a restart."""
+    section, seed = jdata["training"], jdata["training"].get("seed")
+    torch.manual_seed(seed if isinstance(seed, int) else 0)
+    model = build(jdata["model"])
+    training = open_source(section["training_data"], systems, model, seed, "Training")
+    validation = None
+    if valid is not None:
+        validation = open_source(section["validation_data"], valid, model, None if seed is None else [seed, 1], "Validation")
+        validation.n_batches = int(section["validation_data"].get("numb_btch", 1))
+    payload = origin.load_into(model)
+    if payload is None and not origin.has_weights:
+        log.info("computing input statistics and energy bias")
+        set_statistics(model, sample(training, jdata["model"]), float(jdata["model"].get("data_stat_protect", 1e-2)))
+    if distance is not None:
+        model.min_pair_distance = distance
+    engine = make_engine(model)
+    if origin.finetune:
+        retarget_bias(model, engine, sample(training, jdata["model"]))
+    total = steps_of(section, training.sampler)
+    rates = schedule(jdata["learning_rate"], total)
+    setup = Setup(
+        model=model,
+        engine=engine,
+        loss=EnergyLoss(jdata["loss"], float(jdata["learning_rate"]["start_lr"])),
+        schedule=rates,
+        optimizer=make_optimizer(model, jdata.get("optimizer") or {}, rates.lr(0)),
+        training=training,
+        validation=validation,
+        section=section,
+        numb_steps=total,
+        input_script=jdata,
+    )
+    return setup, payload
+
+
+def set_threads() -> None:
+    """Threads of torch from the documented variables; torch's own choice otherwise."""
+    for name in THREAD_VARIABLES:
+        text = os.environ.get(name, "")
+        if text.isdigit() and int(text) > 0:
+            torch.set_num_threads(int(text))
+            return
+
+
+def write_json(path: str | Path, value: dict[str, Any]) -> None:
+    Path(path).write_text(json.dumps(value, indent=4) + "\n")
+
+
+def open_systems(section: dict[str, Any], type_map: list[str]) -> list[System]:
+    return load_systems(section["systems"], type_map, section.get("rglob_patterns"))
+
+
+def check_data(systems: list[System]) -> None:
+    """Refuses faulty data before the first step."""
+    from deepmd.data.check import check_systems
+
+    check_systems(systems)
+
+
+def resolve_sel(section: dict[str, Any], systems: list[System], skip: bool) -> float | None:
+    """Replaces `sel: auto` by numbers; returns the shortest pair distance of the data, or None if they were not scanned."""
+    descriptor = section["descriptor"]
+    automatic = isinstance(descriptor["sel"], str)
+    if skip:
+        if automatic:
+            raise InputError(
+                f"model/descriptor/sel: got {descriptor['sel']!r} together with --skip-neighbor-stat, expected numbers; "
+                "give sel as a list or drop the option"
+            )
+        return None
+    from deepmd.data.neighbor_stat import auto_sel, neighbor_stat
+
+    distance, counts = neighbor_stat(systems, float(descriptor["rcut"]), len(section["type_map"]))
+    log.info("shortest pair distance %.4f Angstrom, largest numbers of neighbours %s", distance, list(map(int, counts)))
+    if automatic:
+        descriptor["sel"] = auto_sel(descriptor["sel"], counts)
+        log.info("sel: auto -> %s", descriptor["sel"])
+    for name, n, limit in zip(section["type_map"], counts, descriptor["sel"], strict=True):
+        if n > limit:
+            log.warning("sel of %s is %d, the data have up to %d such neighbours; none is dropped, but %d is a better "
+                        "norm", name, limit, n, n)  # fmt: skip
+    return float(distance)
+
+
+def open_source(section: dict[str, Any], systems: list[System], model: EnergyModel, seed: Any, title: str) -> Source:
+    fitting = model.fitting
+    defaults = fitting.section.get("default_fparam")
+    for system in systems:
+        fills = {"fparam": defaults} if defaults else None
+        system.require(fparam=fitting.dim_fparam, aparam=fitting.dim_aparam, fills=fills)
+    sampler = Sampler(systems, section["batch_size"], section["auto_prob"], section.get("sys_probs"), seed)
+    for line in sampler.summary(title).splitlines():
+        log.info(line)
+    return Source(GraphCache(systems, model.descriptor.rcut, model.pair_keep.numpy()), sampler)
+
+
+def sample(source: Source, section: dict[str, Any]) -> list[Batch]:
+    """The first `data_stat_nbatch` batches of every system, in file order."""
+    n_batches = int(section.get("data_stat_nbatch", 10))
+    batches = []
+    for k, system in enumerate(source.sampler.systems):
+        size = max(int(source.sampler.batch_sizes[k]), 1)
+        for begin in range(0, min(n_batches * size, system.n_frames), size):
+            batches.append(source.cache.batch(k, np.arange(begin, min(begin + size, system.n_frames))))
+    return batches
+
+
+def make_engine(model: EnergyModel) -> NodeEngine | PlainEngine:
+    if not NodeEngine.supports(model):
+        return PlainEngine(model)
+    return NodeEngine(model, model.min_pair_distance or GUESSED_DISTANCE)
+
+
+def retarget_bias(model: EnergyModel, engine: NodeEngine | PlainEngine, batches: list[Batch]) -> None:
+    """Fine-tuning: moves the energy bias to the new data."""
+    bias = change_bias(model, batches, lambda b: engine(b, with_forces=False).energy.detach().numpy())
+    log.info("energy bias changed by %s eV", ", ".join(f"{n} {b:+.6f}" for n, b in zip(model.type_map, bias, strict=True)))
+
+
+def make_optimizer(model: EnergyModel, section: dict[str, Any], lr: float) -> torch.optim.Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise InputError("model: nothing to train, every `trainable` is false; set one to true, or use numb_steps 0")
+    betas = (float(section.get("adam_beta1", 0.9)), float(section.get("adam_beta2", 0.999)))
+    kind = torch.optim.AdamW if section.get("type", "Adam") == "AdamW" else torch.optim.Adam
+    return kind(parameters, lr=max(lr, 1e-300), betas=betas, weight_decay=float(section.get("weight_decay", 0.0)), fused=True)
+
+
+def steps_of(section: dict[str, Any], sampler: Sampler) -> int:
+    if section.get("numb_steps") is not None:
+        return int(section["numb_steps"])
+    steps = sampler.epoch_steps(float(section["numb_epoch"]))
+    log.info("numb_epoch %s -> %d steps", section["numb_epoch"], steps)
+    return steps
+
+
+def finish(setup: Setup, section: dict[str, Any]) -> None:
+    """After the last step: the plot of the learning curve."""
+    from deepmd.plots import plot_learning_curve
+
+    picture = Path(section["disp_file"]).with_suffix(".png")
+    if setup.numb_steps > 0:
+        plot_learning_curve(section["disp_file"], picture)
+        log.info("learning curve: %s, %s", section["disp_file"], picture)
+    log.info("finished training; freeze the model with dp freeze")

@@ -1,0 +1,103 @@
+"""Where a training starts from: nothing, a checkpoint, a frozen model."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepmd.errors import InputError, ModelError
+from deepmd.nn.model import deserialize
+from deepmd.nn.model.energy import EnergyModel
+from deepmd.train import checkpoint
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Origin:
+    """One of: fresh, init_model (weights of a checkpoint), restart (everything), init_frz_model, finetune."""
+
+    kind: str = "fresh"
+    path: str = ""
+
+    @classmethod
+    def from_arguments(cls, args: Any) -> Origin:
+        given = [(k, getattr(args, k)) for k in ("init_model", "restart", "init_frz_model", "finetune") if getattr(args, k, None)]
+        if len(given) > 1:
+            names = " and ".join("--" + k.replace("_", "-") for k, _ in given)
+            raise InputError(f"dp train: got {names}, expected at most one of them; choose where the weights come from")
+        return cls(*given[0]) if given else cls()
+
+    @property
+    def has_weights(self) -> bool:
+        return self.kind != "fresh"
+
+    @property
+    def finetune(self) -> bool:
+        return self.kind == "finetune"
+
+    def read(self) -> tuple[EnergyModel, dict[str, Any] | None]:
+        """The model that the weights come from, and the checkpoint's payload if it was one."""
+        if self.kind == "init_frz_model" or (self.finetune and Path(self.path).suffix == ".pth"):
+            from deepmd import model_file
+
+            return deserialize(model_file.read(self.path).tree), None
+        path = checkpoint.find_checkpoint(self.path)
+        payload = checkpoint.load(path)
+        return checkpoint.model_of(payload), payload
+
+    def load_into(self, model: EnergyModel) -> dict[str, Any] | None:
+        """Copies weights and statistics into `model`; returns the payload to resume from if this is a restart."""
+        if not self.has_weights:
+            return None
+        source, payload = self.read()
+        if source.type_map != model.type_map:
+            raise ModelError(
+                f"{self.path}: its type_map is {source.type_map}, the input says {model.type_map}; "
+                "expected the same names in the same order; change model/type_map"
+            )
+        transfer(source, model, self.path)
+        log.info("weights from %s (%s)", self.path, self.kind.replace("_", "-"))
+        return payload if self.kind == "restart" else None
+
+
+def transfer(source: EnergyModel, model: EnergyModel, name: str) -> None:
+    """Copies the state of one model into another of the same architecture."""
+    ours, theirs = model.state_dict(), source.state_dict()
+    differing = [k for k in ours if k not in theirs or ours[k].shape != theirs[k].shape]
+    extra = [k for k in theirs if k not in ours]
+    if differing or extra:
+        first = (differing + extra)[0]
+        shapes = [tuple(d[first].shape) if first in d else "absent" for d in (theirs, ours)]
+        raise ModelError(
+            f"{name}: its networks differ from those of the input ({first} is {shapes[0]} there and {shapes[1]} here); "
+            "use the same descriptor and fitting_net, or --use-pretrain-script"
+        )
+    for option in ("rcut", "rcut_smth", "sel"):
+        if getattr(source.descriptor, option) != getattr(model.descriptor, option):
+            raise ModelError(
+                f"{name}: its {option} is {getattr(source.descriptor, option)}, the input says "
+                f"{getattr(model.descriptor, option)}; expected the same; change model/descriptor/{option}"
+            )
+    model.load_state_dict(theirs)
+    model.min_pair_distance = source.min_pair_distance
+
+
+def use_pretrained_section(raw: dict[str, Any], origin: Origin) -> dict[str, Any]:
+    """Replaces the `model` section by the one of the given model, the type map excepted."""
+    if not origin.has_weights:
+        raise InputError("dp train: got --use-pretrain-script without a model; add --init-model, --init-frz-model or --finetune")
+    source, _ = origin.read()
+    section = json.loads(json.dumps(source.section, default=lambda x: np.asarray(x).tolist()))
+    if not section.get("descriptor"):
+        raise ModelError(f"{origin.path}: the file holds no training input to take the model section from; write it out")
+    type_map = raw.get("model", {}).get("type_map")
+    if type_map:
+        section["type_map"] = type_map
+    log.info("model section taken from %s", origin.path)
+    return {**raw, "model": section}
