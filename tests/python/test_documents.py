@@ -33,7 +33,9 @@ DOCUMENTS = (
     "examples/lmp/README.md",
     "examples/lmp/data/README.md",
 )
-INSTALLATION = re.compile(r"^(\./)?(examples/lmp/run\.sh|tests/run\.sh|\.ci/run|pip install|python examples/lmp/make_data)")
+INSTALLATION = re.compile(
+    r"^(\./)?(examples/lmp/run\.sh|tests/run\.sh|\.ci/run|pip install|python examples/lmp/make_data)"
+)
 NEEDED = {"lmp": "lmp", "i-pi": "i-pi", "cmake": "cmake", "cc ": "cc"}
 TRAINING_STEPS = 4
 
@@ -92,9 +94,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
+PROGRAMS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
 def run(command: list[str], folder: Path) -> None:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PATH": PROGRAMS, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, f"{' '.join(command)[:200]}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
@@ -123,7 +127,10 @@ def test_block(block: Block, folders: dict[str, Path]) -> None:
         check_installation(block.text)
         return
     for word, program in NEEDED.items():
-        if word in block.text and shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") is None:
+        if (
+            word in block.text
+            and shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") is None
+        ):
             pytest.skip(f"{program} is not installed")
     assert kind in ("sh", "python"), f"{kind} is neither run nor written to a file"
     if kind == "sh":
