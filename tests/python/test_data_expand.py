@@ -7,7 +7,6 @@ import os
 import h5py
 import numpy as np
 import pytest
-
 from deepmd.data import load_systems
 from deepmd.errors import DataError
 

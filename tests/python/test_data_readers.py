@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pytest
 from checks import assert_close
-
 from deepmd.data import System, load_systems, write_system
 from deepmd.errors import DataError
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-
 from deepmd.data import Sampler
 from deepmd.errors import InputError
 

@@ -1,8 +1,8 @@
 """The input of `dp train`: read it, bring it up to date, check it, fill it up, document it.
 
-    raw = load_input("input.json")
-    current, changes = upgrade(raw)
-    full = normalise(current)
+raw = load_input("input.json")
+current, changes = upgrade(raw)
+full = normalise(current)
 """
 
 from __future__ import annotations

@@ -81,7 +81,6 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "loss/use_default_pf": (False,),
     "training/training_data/min_pair_dist": (0,),
     "training/stat_file_mode": ("update",),
-    "training/save_dir": (None,),
     "training/ckpt_keep_ratio": (None,),
     "training/enable_ema": (False,),
     "training/disp_avg": (False,),

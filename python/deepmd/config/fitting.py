@@ -62,9 +62,7 @@ def _parameter_arguments() -> list[Argument]:
             default=None,
             doc="Frame parameters that are used where none are given, `numb_fparam` numbers.",
         ),
-        Argument(
-            "dim_case_embd", int, optional=True, default=0, doc="Number of tasks told apart by the net; 0 here."
-        ),
+        Argument("dim_case_embd", int, optional=True, default=0, doc="Number of tasks told apart by the net; 0 here."),
     ]
 
 

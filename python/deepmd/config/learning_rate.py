@@ -76,9 +76,7 @@ def _exp() -> Argument:
             doc="Factor of one fall. null chooses it so that `stop_lr` is reached at the last step; a given factor is "
             "used as it is, with `stop_lr` as the floor.",
         ),
-        Argument(
-            "smooth", bool, optional=True, default=False, doc="Fall a little in every step instead of in stairs."
-        ),
+        Argument("smooth", bool, optional=True, default=False, doc="Fall a little in every step instead of in stairs."),
     ]
     return Argument("exp", dict, fields, doc="Exponential decay.")
 

@@ -51,9 +51,7 @@ def _energy() -> Argument:
         Argument(
             "numb_generalized_coord", int, optional=True, default=0, doc="Number of generalised coordinates; 0 here."
         ),
-        Argument(
-            "loss_func", str, optional=True, default="mse", doc="`mse`: squared errors. `mae`: absolute errors."
-        ),
+        Argument("loss_func", str, optional=True, default="mse", doc="`mse`: squared errors. `mae`: absolute errors."),
         Argument("use_huber", bool, optional=True, default=False, doc="Squared for small errors, linear for large."),
         Argument(
             "huber_delta",

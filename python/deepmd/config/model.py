@@ -15,9 +15,7 @@ def _standard() -> Argument:
     fields = [
         descriptor.argument(),
         fitting.argument(),
-        Argument(
-            "model_branch_alias", list[str], optional=True, default=[], doc="Other names of a task; empty here."
-        ),
+        Argument("model_branch_alias", list[str], optional=True, default=[], doc="Other names of a task; empty here."),
         Argument("info", dict, optional=True, default={}, doc="Free notes that travel with the model."),
         Argument(
             "bridging_method", [str, None], optional=True, default="None", doc="A short-range bridge; 'None' here."

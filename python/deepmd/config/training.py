@@ -7,10 +7,10 @@ from typing import Any
 from dargs import Argument
 
 from .descriptor.shared import check_seed
-from .grammar import parse_auto_prob, parse_batch_size
+from .grammar import check_auto_prob, check_batch_size
 from .messages import fail, missing, require
 
-_SUM_TOLERANCE = 1e-6
+_SUM_TOLERANCE = 1e-2  # as the sampler, which scales the rest away
 
 
 def _data_arguments() -> list[Argument]:
@@ -33,8 +33,8 @@ def _data_arguments() -> list[Argument]:
             optional=True,
             default="auto",
             doc="Frames in a batch: a number, one number per system, `auto:N` (at least N atoms; `auto` is "
-            "`auto:32`), `max:N` (at most N atoms, but one frame) or `filter:N` (as `max:N`, and larger systems "
-            "are left out).",
+            "`auto:32`), `max:N` (at most N atoms, but one frame), `filter:N` (as `max:N`, and larger systems "
+            "are left out) or `mixed:N` (N frames of mixed-type data).",
         ),
         Argument(
             "auto_prob",
@@ -114,7 +114,7 @@ def _file_arguments() -> list[Argument]:
         Argument("disp_avg", bool, optional=True, default=False, doc="Averages in the learning curve; false here."),
         Argument("save_freq", int, optional=True, default=1000, doc="Steps between two checkpoints."),
         Argument("save_ckpt", str, optional=True, default="model.ckpt", doc="Beginning of the names of checkpoints."),
-        Argument("save_dir", [str, None], optional=True, default=None, doc="A folder for checkpoints; null here."),
+        Argument("save_dir", [str, None], optional=True, default=None, doc="Folder of the checkpoints."),
         Argument(
             "max_ckpt_keep", int, optional=True, default=5, doc="Checkpoints kept, the newest; below 1 keeps all."
         ),
@@ -221,18 +221,18 @@ def _check_data(section: dict[str, Any], path: str) -> None:
         "give systems as one path to use patterns",
     )
     _check_batches(section["batch_size"], systems, f"{path}/batch_size")
-    parse_auto_prob(section["auto_prob"], f"{path}/auto_prob")
+    check_auto_prob(section["auto_prob"], f"{path}/auto_prob")
     if section["sys_probs"] is not None:
         _check_probabilities(section["sys_probs"], systems, f"{path}/sys_probs")
 
 
 def _check_batches(batch_size: Any, systems: list[str] | str, path: str) -> None:
     if not isinstance(batch_size, list):
-        parse_batch_size(batch_size, path)
+        check_batch_size(batch_size, path)
         return
     _check_count(batch_size, systems, path)
     for index, one in enumerate(batch_size):
-        parse_batch_size(one, f"{path}[{index}]")
+        check_batch_size(one, f"{path}[{index}]")
 
 
 def _check_probabilities(values: list[float], systems: list[str] | str, path: str) -> None:

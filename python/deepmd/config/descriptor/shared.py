@@ -7,7 +7,7 @@ from typing import Any
 from dargs import Argument
 
 from ..built import BUILT, check_choice
-from ..grammar import parse_activation, parse_sel
+from ..grammar import check_activation, check_auto_sel
 from ..messages import listed, require
 
 
@@ -137,7 +137,7 @@ def check_cutoff(section: dict[str, Any], path: str) -> None:
 def check_sel(sel: list[int] | str, path: str, type_map: list[str]) -> None:
     """One count per type, or auto with a factor."""
     if isinstance(sel, str):
-        parse_sel(sel, path)
+        check_auto_sel(sel, path)
         return
     require(
         len(sel) == len(type_map),
@@ -166,7 +166,7 @@ def check_embedding(section: dict[str, Any], path: str) -> None:
 
 def check_network(section: dict[str, Any], path: str) -> None:
     """Activation function, precision and seed, which every network has."""
-    parse_activation(section["activation_function"], f"{path}/activation_function")
+    check_activation(section["activation_function"], f"{path}/activation_function")
     check_choice(f"{path}/precision", section["precision"], "precision")
     check_seed(section, path)
 
