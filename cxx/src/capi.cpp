@@ -1,18 +1,222 @@
-#include "deepmd/deepmd.h"
+// The C interface: the only place where exceptions become status codes.
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <new>
 
-#define STUB { return DEEPMD_ERROR_UNSUPPORTED; }
-const char* deepmd_last_error(void) { return ""; }
-const char* deepmd_status_name(deepmd_status) { return "DP_OK"; }
+#include "core/error.hpp"
+#include "core/type_map.hpp"
+#include "deepmd/deepmd.h"
+#include "model/model.hpp"
+
+using deepmd::Error;
+using deepmd::text;
+
+struct deepmd_model {
+  deepmd::Model model;
+  std::vector<const char*> type_names;
+};
+
+struct deepmd_neighbors {
+  deepmd::Neighbors neighbors;
+};
+
+namespace {
+
+thread_local std::string last_error;
+
+deepmd_status fail(deepmd_status status, const char* message) noexcept {
+  try {
+    last_error = message;
+  } catch (...) {
+    last_error.clear();
+  }
+  return status;
+}
+
+template <class Work>
+deepmd_status guarded(Work&& work) noexcept {
+  try {
+    last_error.clear();
+    work();
+    return DEEPMD_OK;
+  } catch (const Error& e) {
+    return fail(e.status(), e.what());
+  } catch (const std::bad_alloc&) {
+    return fail(DEEPMD_ERROR_MEMORY, "out of memory; use a smaller system or a shorter skin");
+  } catch (const std::length_error&) {
+    return fail(DEEPMD_ERROR_MEMORY, "out of memory: an array would be too long; use a smaller system");
+  } catch (const std::exception& e) {
+    return fail(DEEPMD_ERROR_INTERNAL, e.what());
+  } catch (...) {
+    return fail(DEEPMD_ERROR_INTERNAL, "an unknown failure inside the library");
+  }
+}
+
+void require(const void* pointer, const char* name) {
+  if (!pointer) throw Error(DEEPMD_ERROR_ARGUMENT, text(name, " is a null pointer, expected one to an object"));
+}
+
+// The caller's struct, which may be from an older or newer header, on top of the defaults of this one.
+template <class Struct>
+Struct read_struct(const Struct* given, Struct defaults, const char* name) {
+  require(given, name);
+  if (given->size <= sizeof(given->size)) {
+    throw Error(DEEPMD_ERROR_ARGUMENT, text("the field size of ", name, " is ", given->size, ", expected ",
+                                            sizeof(Struct), "; call its init function first"));
+  }
+  std::memcpy(&defaults, given, std::min(given->size, sizeof(Struct)));
+  return defaults;
+}
+
+template <class Struct>
+Struct with_size() {
+  Struct fresh{};
+  fresh.size = sizeof(Struct);
+  return fresh;
+}
+
+deepmd::Request to_request(const deepmd_input& input) {
+  deepmd::Request request;
+  deepmd::Frame& frame = request.frame;
+  frame.n_local = input.n_local;
+  frame.n_ghost = input.n_ghost;
+  frame.positions = input.positions;
+  frame.types = input.types;
+  frame.cell = input.cell;
+  frame.fparam = input.fparam;
+  frame.aparam = input.aparam;
+  request.pbc = input.pbc;
+  if (input.list) {
+    const auto list = read_struct(input.list, with_size<deepmd_list>(), "list");
+    frame.list = deepmd::ListView(list.n_centers, list.first, list.index, list.shift);
+    request.has_list = true;
+  }
+  return request;
+}
+
+}  // namespace
+
+const char* deepmd_last_error(void) { return last_error.c_str(); }
+
+const char* deepmd_status_name(deepmd_status status) {
+  static const char* const names[] = {
+      "DP_OK",             "DP_ERROR_ARGUMENT", "DP_ERROR_FILE",     "DP_ERROR_DAMAGED",
+      "DP_ERROR_FORMAT",   "DP_ERROR_VERSION",  "DP_ERROR_SELFTEST", "DP_ERROR_GEOMETRY",
+      "DP_ERROR_NONFINITE", "DP_ERROR_UNSUPPORTED", "DP_ERROR_MEMORY", "DP_ERROR_INTERNAL"};
+  const auto k = static_cast<std::size_t>(status);
+  return k < sizeof(names) / sizeof(names[0]) ? names[k] : "DP_ERROR_UNKNOWN";
+}
+
 const char* deepmd_version(void) { return DEEPMD_VERSION; }
-void deepmd_open_options_init(deepmd_open_options* o) { *o = {}; o->size = sizeof *o; o->run_selftest = 1; }
-deepmd_status deepmd_model_open(const char*, const deepmd_open_options*, deepmd_model**) STUB
-void deepmd_model_free(deepmd_model*) {}
-deepmd_status deepmd_model_info(const deepmd_model*, deepmd_info*) STUB
-deepmd_status deepmd_neighbors_new(double, double, deepmd_neighbors**) STUB
-void deepmd_neighbors_free(deepmd_neighbors*) {}
-deepmd_status deepmd_neighbors_update(deepmd_neighbors*, int, const double*, const double*, const int*, deepmd_list*,
-                                      int*) STUB
-void deepmd_input_init(deepmd_input* i) { *i = {}; i->size = sizeof *i; }
-void deepmd_output_init(deepmd_output* o) { *o = {}; o->size = sizeof *o; }
-deepmd_status deepmd_evaluate(deepmd_model*, const deepmd_input*, deepmd_output*) STUB
-deepmd_status deepmd_selftest(deepmd_model*, double*) STUB
+
+void deepmd_open_options_init(deepmd_open_options* options) {
+  if (!options) return;
+  *options = with_size<deepmd_open_options>();
+  options->run_selftest = 1;
+}
+
+deepmd_status deepmd_model_open(const char* path, const deepmd_open_options* options, deepmd_model** model) {
+  return guarded([&] {
+    require(path, "path");
+    require(model, "model");
+    *model = nullptr;
+    deepmd_open_options chosen;
+    deepmd_open_options_init(&chosen);
+    if (options) chosen = read_struct(options, chosen, "options");
+    deepmd::ModelFile file =
+        chosen.content ? deepmd::ModelFile(path, {static_cast<const char*>(chosen.content), chosen.content_size})
+                       : deepmd::ModelFile::read(path);
+    std::unique_ptr<deepmd_model> opened(
+        new deepmd_model{deepmd::Model(std::move(file), {chosen.gpu_rank, chosen.n_threads}), {}});
+    for (const std::string& name : opened->model.metadata().type_map) opened->type_names.push_back(name.c_str());
+    if (chosen.run_selftest) opened->model.selftest();
+    *model = opened.release();
+  });
+}
+
+void deepmd_model_free(deepmd_model* model) { delete model; }
+
+deepmd_status deepmd_model_info(const deepmd_model* model, deepmd_info* info) {
+  return guarded([&] {
+    require(model, "model");
+    read_struct(info, with_size<deepmd_info>(), "info");
+    const deepmd::Metadata& metadata = model->model.metadata();
+    deepmd_info all{};
+    all.size = std::min(info->size, sizeof(all));
+    all.rcut = metadata.rcut;
+    all.n_types = static_cast<int>(metadata.type_map.size());
+    all.type_map = model->type_names.data();
+    all.dim_fparam = metadata.dim_fparam;
+    all.dim_aparam = metadata.dim_aparam;
+    all.has_default_fparam = !metadata.default_fparam.empty();
+    all.kind = metadata.kind.c_str();
+    all.path_in_use = model->model.path_in_use();
+    all.metadata_json = metadata.json.c_str();
+    all.min_pair_distance = metadata.min_pair_distance;
+    std::memcpy(info, &all, all.size);
+  });
+}
+
+deepmd_status deepmd_model_type_of(const deepmd_model* model, const char* name, int* type) {
+  return guarded([&] {
+    require(model, "model");
+    require(name, "name");
+    require(type, "type");
+    *type = deepmd::type_of(model->model.metadata().type_map, name);
+  });
+}
+
+deepmd_status deepmd_neighbors_new(double rcut, double skin, deepmd_neighbors** neighbors) {
+  return guarded([&] {
+    require(neighbors, "neighbors");
+    *neighbors = nullptr;
+    *neighbors = new deepmd_neighbors{deepmd::Neighbors(rcut, skin)};
+  });
+}
+
+void deepmd_neighbors_free(deepmd_neighbors* neighbors) { delete neighbors; }
+
+deepmd_status deepmd_neighbors_update(deepmd_neighbors* neighbors, int n_atoms, const double* positions,
+                                      const double* cell, const int* pbc, deepmd_list* list, int* rebuilt) {
+  return guarded([&] {
+    require(neighbors, "neighbors");
+    require(list, "list");
+    if (n_atoms < 0) throw Error(DEEPMD_ERROR_ARGUMENT, text("n_atoms is ", n_atoms, ", expected 0 or more"));
+    if (n_atoms > 0) require(positions, "positions");
+    const bool is_new = neighbors->neighbors.update(n_atoms, positions, cell, pbc);
+    const deepmd::ListView view(neighbors->neighbors.list());
+    list->size = sizeof(*list);
+    list->n_centers = view.n_centers;
+    list->first = view.first;
+    list->index = view.index;
+    list->shift = view.shift;
+    if (rebuilt) *rebuilt = is_new;
+  });
+}
+
+void deepmd_input_init(deepmd_input* input) {
+  if (input) *input = with_size<deepmd_input>();
+}
+
+void deepmd_output_init(deepmd_output* output) {
+  if (output) *output = with_size<deepmd_output>();
+}
+
+deepmd_status deepmd_evaluate(deepmd_model* model, const deepmd_input* input, deepmd_output* output) {
+  return guarded([&] {
+    require(model, "model");
+    const auto given = read_struct(input, with_size<deepmd_input>(), "input");
+    const auto wanted = read_struct(output, with_size<deepmd_output>(), "output");
+    model->model.evaluate(to_request(given), {wanted.energy, wanted.forces, wanted.virial, wanted.atom_energy,
+                                              wanted.atom_virial});
+  });
+}
+
+deepmd_status deepmd_selftest(deepmd_model* model, double* worst) {
+  return guarded([&] {
+    require(model, "model");
+    const double difference = model->model.selftest();
+    if (worst) *worst = difference;
+  });
+}

@@ -58,6 +58,7 @@ typedef struct deepmd_open_options {
   int n_threads;            /* 0: leave as the framework has it */
   const void* content;      /* bytes of the file if the caller has read it already (an MPI broadcast), else NULL */
   size_t content_size;
+  int gpu_rank;             /* which GPU (modulo their number) if torch finds any, 0 by default; negative: the CPU */
 } deepmd_open_options;
 
 /* Fills in the defaults (size included). */
@@ -82,6 +83,9 @@ typedef struct deepmd_info {
 
 /* Fills `info`; set info->size before the call. The pointers stay valid as long as the model lives. */
 DEEPMD_API deepmd_status deepmd_model_info(const deepmd_model* model, deepmd_info* info);
+/* *type = index of the element `name` in the model's type_map; an unknown name is DEEPMD_ERROR_ARGUMENT with a sentence
+ * that lists the known ones. */
+DEEPMD_API deepmd_status deepmd_model_type_of(const deepmd_model* model, const char* name, int* type);
 
 /* ------------------------------------------------------------------------------------- neighbour lists */
 
@@ -92,7 +96,7 @@ DEEPMD_API deepmd_status deepmd_model_info(const deepmd_model* model, deepmd_inf
  * shift != NULL: r_ij = positions[index] + shift . cell - positions[i]. */
 typedef struct deepmd_list {
   size_t size;
-  int n_centers;          /* normally n_local */
+  int n_centers;          /* == n_local */
   const int64_t* first;   /* [n_centers + 1] */
   const int* index;       /* [first[n_centers]] */
   const int* shift;       /* [first[n_centers]][3] or NULL */

@@ -1,7 +1,286 @@
+// The verbs of deepmd.h on NumPy arrays; no logic of their own.
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "deepmd/deepmd.h"
 
+namespace py = pybind11;
+
+namespace {
+
+using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
+using Ints = py::array_t<int, py::array::c_style | py::array::forcecast>;
+using Longs = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
+
+[[noreturn]] void raise(const char* type, deepmd_status status, const std::string& message) {
+  const py::object exception =
+      py::module_::import("deepmd.errors").attr(type)(message, deepmd_status_name(status));
+  PyErr_SetObject(py::type::of(exception).ptr(), exception.ptr());
+  throw py::error_already_set();
+}
+
+void check(deepmd_status status) {
+  if (status == DEEPMD_OK) return;
+  const bool is_file = status == DEEPMD_ERROR_FILE || status == DEEPMD_ERROR_DAMAGED || status == DEEPMD_ERROR_FORMAT ||
+                       status == DEEPMD_ERROR_VERSION || status == DEEPMD_ERROR_SELFTEST;
+  raise(is_file ? "ModelError" : "EngineError", status, deepmd_last_error());
+}
+
+// The error sentence belongs to this thread, so it survives the moment in which the lock is taken back.
+template <class Work>
+void without_lock(Work&& work) {
+  deepmd_status status;
+  {
+    const py::gil_scoped_release release;
+    status = work();
+  }
+  check(status);
+}
+
+// Refuses an array of another shape; -1 stands for any extent.
+template <class Array>
+void expect_shape(const Array& array, const std::vector<py::ssize_t>& shape, const char* name) {
+  bool fits = array.ndim() == static_cast<py::ssize_t>(shape.size());
+  for (std::size_t a = 0; fits && a < shape.size(); ++a) {
+    fits = shape[a] < 0 || array.shape(static_cast<py::ssize_t>(a)) == shape[a];
+  }
+  if (fits) return;
+  std::string got, expected;
+  for (py::ssize_t a = 0; a < array.ndim(); ++a) got += (a ? ", " : "") + std::to_string(array.shape(a));
+  for (std::size_t a = 0; a < shape.size(); ++a) {
+    expected += (a ? ", " : "") + (shape[a] < 0 ? std::string("n") : std::to_string(shape[a]));
+  }
+  raise("EngineError", DEEPMD_ERROR_ARGUMENT,
+        std::string(name) + " has shape [" + got + "], expected [" + expected + "]; reshape it");
+}
+
+// A converted array that may be absent, with its shape checked.
+template <class Array>
+struct Optional {
+  Optional(const py::object& given, const std::vector<py::ssize_t>& shape, const char* name) {
+    if (given.is_none()) return;
+    try {
+      array = py::cast<Array>(given);
+    } catch (const py::cast_error&) {
+      raise("EngineError", DEEPMD_ERROR_ARGUMENT, std::string(name) + " is not an array of numbers; pass one");
+    }
+    expect_shape(array, shape, name);
+    data = array.data();
+  }
+  Array array;
+  const typename Array::value_type* data = nullptr;
+};
+
+class Neighbors {
+ public:
+  Neighbors(double rcut, double skin) {
+    deepmd_neighbors* created = nullptr;
+    check(deepmd_neighbors_new(rcut, skin, &created));
+    handle_.reset(created);
+  }
+
+  bool update(const Doubles& positions, const py::object& cell, const py::object& pbc) {
+    expect_shape(positions, {-1, 3}, "positions");
+    const Optional<Doubles> rows(cell, {3, 3}, "cell");
+    const Optional<Ints> flags(pbc, {3}, "pbc");
+    const int n_atoms = static_cast<int>(positions.shape(0));
+    const double* data = positions.data();
+    int rebuilt = 0;
+    without_lock([&] {
+      return deepmd_neighbors_update(handle_.get(), n_atoms, data, rows.data, flags.data, &list_, &rebuilt);
+    });
+    return rebuilt != 0;
+  }
+
+  py::tuple update_and_copy(const Doubles& positions, const py::object& cell, const py::object& pbc) {
+    const bool rebuilt = update(positions, cell, pbc);
+    const auto n_pairs = static_cast<py::ssize_t>(list_.first[list_.n_centers]);
+    return py::make_tuple(py::array_t<std::int64_t>(list_.n_centers + 1, list_.first),
+                          py::array_t<int>(n_pairs, list_.index),
+                          py::array_t<int>(std::vector<py::ssize_t>{n_pairs, 3}, list_.shift), rebuilt);
+  }
+
+  const deepmd_list& list() const { return list_; }
+
+ private:
+  struct Free {
+    void operator()(deepmd_neighbors* neighbors) const { deepmd_neighbors_free(neighbors); }
+  };
+  std::unique_ptr<deepmd_neighbors, Free> handle_;
+  deepmd_list list_{};
+};
+
+// What Model.evaluate takes, in the order of its Python signature.
+struct Arguments {
+  Doubles positions;
+  Ints types;
+  py::object cell, pbc, fparam, aparam;
+  bool atomic;
+  Neighbors* neighbors;
+  int n_local;
+  py::object list;
+};
+
+class Model {
+ public:
+  Model(const std::string& path, bool run_selftest, int n_threads, int gpu_rank) {
+    deepmd_open_options options;
+    deepmd_open_options_init(&options);
+    options.run_selftest = run_selftest;
+    options.n_threads = n_threads;
+    options.gpu_rank = gpu_rank;
+    deepmd_model* opened = nullptr;
+    without_lock([&] { return deepmd_model_open(path.c_str(), &options, &opened); });
+    handle_.reset(opened);
+    info_.size = sizeof(info_);
+    check(deepmd_model_info(handle_.get(), &info_));
+  }
+
+  const deepmd_info& info() const { return info_; }
+
+  std::vector<std::string> type_map() const { return {info_.type_map, info_.type_map + info_.n_types}; }
+
+  double selftest() {
+    double worst = 0;
+    without_lock([&] { return deepmd_selftest(handle_.get(), &worst); });
+    return worst;
+  }
+
+  py::dict evaluate(const Arguments& given) {
+    expect_shape(given.positions, {-1, 3}, "positions");
+    const py::ssize_t n_all = given.positions.shape(0);
+    expect_shape(given.types, {n_all}, "types");
+    if (given.n_local > n_all) {
+      raise("EngineError", DEEPMD_ERROR_ARGUMENT, "n_local is larger than the number of positions; pass all atoms");
+    }
+    const py::ssize_t n_local = given.n_local < 0 ? n_all : given.n_local;
+    const Optional<Doubles> cell(given.cell, {3, 3}, "cell");
+    const Optional<Ints> pbc(given.pbc, {3}, "pbc");
+    const Optional<Doubles> fparam(given.fparam, {info_.dim_fparam}, "fparam");
+    const Optional<Doubles> aparam(given.aparam, {n_local, info_.dim_aparam}, "aparam");
+
+    deepmd_input input;
+    deepmd_input_init(&input);
+    input.n_local = static_cast<int>(n_local);
+    input.n_ghost = static_cast<int>(n_all - n_local);
+    input.positions = given.positions.data();
+    input.types = given.types.data();
+    input.cell = cell.data;
+    input.pbc = pbc.data;
+    input.fparam = fparam.data;
+    input.aparam = aparam.data;
+    if (!given.list.is_none()) {
+      const ListArguments list(given.list);
+      input.list = &list.list;
+      return run(input, given.atomic);
+    }
+    if (given.neighbors) {
+      given.neighbors->update(given.positions, given.cell, given.pbc);
+      input.list = &given.neighbors->list();
+    }
+    return run(input, given.atomic);
+  }
+
+ private:
+  // A list handed in as (first, index) or (first, index, shift).
+  struct ListArguments {
+    explicit ListArguments(const py::object& given) : ListArguments(as_tuple(given)) {}
+    explicit ListArguments(const py::tuple& parts)
+        : first(parts[0], {-1}, "the list's first"),
+          index(parts[1], {-1}, "the list's index"),
+          shift(parts.size() > 2 ? py::object(parts[2]) : py::none(), {-1, 3}, "the list's shift") {
+      const py::ssize_t n_pairs = first.array.size() > 0 ? first.array.data()[first.array.size() - 1] : -1;
+      if (index.array.size() != n_pairs || (shift.data && shift.array.shape(0) != n_pairs)) {
+        raise("EngineError", DEEPMD_ERROR_ARGUMENT,
+              "the list's index and shift have other lengths than the last entry of first tells");
+      }
+      list = {sizeof(deepmd_list), static_cast<int>(first.array.size()) - 1, first.data, index.data, shift.data};
+    }
+    static py::tuple as_tuple(const py::object& given) {
+      if (py::isinstance<py::tuple>(given) && (py::len(given) == 2 || py::len(given) == 3)) return given;
+      raise("EngineError", DEEPMD_ERROR_ARGUMENT, "list is not a tuple (first, index) or (first, index, shift)");
+    }
+    Optional<Longs> first;
+    Optional<Ints> index, shift;
+    deepmd_list list;
+  };
+
+  py::dict run(const deepmd_input& input, bool atomic) {
+    const py::ssize_t n_local = input.n_local, n_all = n_local + input.n_ghost;
+    double energy = 0;
+    py::array_t<double> forces(std::vector<py::ssize_t>{n_all, 3}), virial(std::vector<py::ssize_t>{3, 3});
+    py::array_t<double> atom_energy(atomic ? n_local : 0);
+    py::array_t<double> atom_virial(std::vector<py::ssize_t>{atomic ? n_all : 0, 3, 3});
+    deepmd_output output;
+    deepmd_output_init(&output);
+    output.energy = &energy;
+    output.forces = forces.mutable_data();
+    output.virial = virial.mutable_data();
+    output.atom_energy = atomic ? atom_energy.mutable_data() : nullptr;
+    output.atom_virial = atomic ? atom_virial.mutable_data() : nullptr;
+    without_lock([&] { return deepmd_evaluate(handle_.get(), &input, &output); });
+
+    py::dict result;
+    result["energy"] = energy;
+    result["forces"] = forces;
+    result["virial"] = virial;
+    if (atomic) {
+      result["atom_energy"] = atom_energy;
+      result["atom_virial"] = atom_virial;
+    }
+    return result;
+  }
+
+  struct Free {
+    void operator()(deepmd_model* model) const { deepmd_model_free(model); }
+  };
+  std::unique_ptr<deepmd_model, Free> handle_;
+  deepmd_info info_{};
+};
+
+}  // namespace
+
 PYBIND11_MODULE(_core, m) {
-  m.def("version", [] { return deepmd_version(); });
+  m.doc() = "Compiled core: open models, neighbour lists, evaluation. Lengths in Angstrom, energies in eV.";
+  m.def("version", &deepmd_version, "Version of the library.");
+
+  py::class_<Neighbors>(m, "Neighbors", "A full neighbour list that is rebuilt when atoms have used up the skin.")
+      .def(py::init<double, double>(), py::arg("rcut"), py::arg("skin") = 0.0)
+      .def("update", &Neighbors::update_and_copy, py::arg("positions"), py::arg("cell") = py::none(),
+           py::arg("pbc") = py::none(),
+           "Returns copies of first [n + 1], index [n_pairs], shift [n_pairs, 3], and whether the list is new.");
+
+  py::class_<Model>(m, "Model", "A frozen model.")
+      .def(py::init<const std::string&, bool, int, int>(), py::arg("path"), py::arg("run_selftest") = true,
+           py::arg("n_threads") = 0, py::arg("gpu_rank") = 0)
+      .def_property_readonly("rcut", [](const Model& model) { return model.info().rcut; })
+      .def_property_readonly("n_types", [](const Model& model) { return model.info().n_types; })
+      .def_property_readonly("type_map", &Model::type_map)
+      .def_property_readonly("dim_fparam", [](const Model& model) { return model.info().dim_fparam; })
+      .def_property_readonly("dim_aparam", [](const Model& model) { return model.info().dim_aparam; })
+      .def_property_readonly("has_default_fparam", [](const Model& m_) { return m_.info().has_default_fparam != 0; })
+      .def_property_readonly("kind", [](const Model& model) { return std::string(model.info().kind); })
+      .def_property_readonly("path_in_use", [](const Model& model) { return std::string(model.info().path_in_use); })
+      .def_property_readonly("metadata", [](const Model& model) { return std::string(model.info().metadata_json); })
+      .def_property_readonly("min_pair_distance", [](const Model& model) { return model.info().min_pair_distance; })
+      .def("selftest", &Model::selftest, "Largest force difference (eV/Angstrom) to the frames in the file.")
+      .def(
+          "evaluate",
+          [](Model& model, const Doubles& positions, const Ints& types, const py::object& cell, const py::object& pbc,
+             const py::object& fparam, const py::object& aparam, bool atomic, Neighbors* neighbors, int n_local,
+             const py::object& list) {
+            return model.evaluate(
+                {positions, types, cell, pbc, fparam, aparam, atomic, neighbors, n_local, list});
+          },
+          py::arg("positions"), py::arg("types"), py::arg("cell") = py::none(), py::arg("pbc") = py::none(),
+          py::arg("fparam") = py::none(), py::arg("aparam") = py::none(), py::arg("atomic") = false,
+          py::arg("neighbors") = nullptr, py::arg("n_local") = -1, py::arg("list") = py::none(),
+          "Energy (eV), forces [n_all, 3], virial [3, 3]; if atomic also atom_energy [n_local], atom_virial "
+          "[n_all, 3, 3].");
 }

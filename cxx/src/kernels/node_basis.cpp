@@ -3,18 +3,21 @@
 #include <algorithm>
 #include <cmath>
 
-// The inner loops run over q with a length that is a multiple of 8; the compiler makes one version per instruction set
-// and the loader picks the right one.
+// The compiler makes one version of the inner loops per instruction set; the loader picks the right one.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(DEEPMD_NO_CLONES)
 #define DEEPMD_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define DEEPMD_CLONES
 #endif
+// Must be inlined into the clones, or they would call the version for the baseline.
+#define DEEPMD_INLINE inline __attribute__((always_inline))
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors never cross a call, so their calling convention does not matter
+#endif
 
 namespace deepmd {
 namespace {
 
-constexpr int kMaxNodes = 512;
 constexpr int kRow = 4;
 
 // Row and Chebyshev values of one pair.
@@ -47,101 +50,106 @@ inline PairValues pair_values(const NodeBasis& basis, const double* v, int t_i, 
   return p;
 }
 
-// T_q(z), q < n, by blocks of eight: T_{q+8} = 2 T_8 T_q - T_{q-8}, with T_{-q} = T_q.
-DEEPMD_CLONES void chebyshev(double z, int n, double* value) {
-  double previous[8], start[9];
-  start[0] = 1.0;
-  start[1] = z;
-  for (int q = 2; q <= 8; ++q) start[q] = 2.0 * z * start[q - 1] - start[q - 2];
-  const double twice = 2.0 * start[8];
-  for (int l = 0; l < 8; ++l) {
-    value[l] = start[l];
-    previous[l] = start[8 - l];
-  }
-  for (int q = 8; q < n; q += 8)
-    for (int l = 0; l < 8; ++l) value[q + l] = twice * value[q - 8 + l] - (q == 8 ? previous[l] : value[q - 16 + l]);
+// Eight values of q at a time; the compiler lowers this type to whatever the instruction set has.
+typedef double Lanes __attribute__((vector_size(64), aligned(8)));
+constexpr int kLanes = 8;
+
+DEEPMD_INLINE Lanes load(const double* p) { return *reinterpret_cast<const Lanes*>(p); }
+DEEPMD_INLINE void store(double* p, Lanes v) { *reinterpret_cast<Lanes*>(p) = v; }
+DEEPMD_INLINE double total(Lanes v) { return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7])); }
+
+// The running block of T_q (and T_q') in a sweep over q: T_{q+8} = 2 T_8 T_q - T_{q-8}, with T_{-q} = T_q.
+struct ChebyshevBlock {
+  Lanes value, before, slope, slope_before;
+  double twice, d_twice;
+};
+
+DEEPMD_INLINE ChebyshevBlock first_block(double z) {
+  const double t2 = 2.0 * z * z - 1.0, t3 = 2.0 * z * t2 - z, t4 = 2.0 * t2 * t2 - 1.0, t5 = 2.0 * t2 * t3 - z;
+  const double t6 = 2.0 * t3 * t3 - 1.0, t7 = 2.0 * t3 * t4 - z, t8 = 2.0 * t4 * t4 - 1.0;
+  const double d2 = 4.0 * z, d3 = 2.0 * t2 + 2.0 * z * d2 - 1.0, d4 = 4.0 * t2 * d2;
+  const double d5 = 2.0 * (d2 * t3 + t2 * d3) - 1.0, d6 = 4.0 * t3 * d3, d7 = 2.0 * (d3 * t4 + t3 * d4) - 1.0;
+  const double d8 = 4.0 * t4 * d4;
+  ChebyshevBlock t;
+  t.value = Lanes{1.0, z, t2, t3, t4, t5, t6, t7};
+  t.before = Lanes{t8, t7, t6, t5, t4, t3, t2, z};
+  t.slope = Lanes{0.0, 1.0, d2, d3, d4, d5, d6, d7};
+  t.slope_before = Lanes{d8, d7, d6, d5, d4, d3, d2, 1.0};
+  t.twice = 2.0 * t8;
+  t.d_twice = 2.0 * d8;
+  return t;
 }
 
-// The same with derivatives by z.
-DEEPMD_CLONES void chebyshev_derivative(double z, int n, double* value, double* slope) {
-  double start[9], d_start[9];
-  start[0] = 1.0;
-  start[1] = z;
-  d_start[0] = 0.0;
-  d_start[1] = 1.0;
-  for (int q = 2; q <= 8; ++q) {
-    start[q] = 2.0 * z * start[q - 1] - start[q - 2];
-    d_start[q] = 2.0 * start[q - 1] + 2.0 * z * d_start[q - 1] - d_start[q - 2];
+DEEPMD_INLINE void advance(ChebyshevBlock& t) {
+  const Lanes value = t.twice * t.value - t.before;
+  t.before = t.value;
+  t.value = value;
+}
+
+DEEPMD_INLINE void advance_with_slope(ChebyshevBlock& t) {
+  const Lanes slope = t.d_twice * t.value + t.twice * t.slope - t.slope_before;
+  t.slope_before = t.slope;
+  t.slope = slope;
+  advance(t);
+}
+
+// b[a][q] += row[a] T_q(z), the rows of b `stride` apart.
+DEEPMD_CLONES void accumulate(double z, const double* row, int n, std::int64_t stride, double* b) {
+  ChebyshevBlock t = first_block(z);
+  for (int q = 0; q < n; q += kLanes) {
+    for (int a = 0; a < kRow; ++a) store(b + a * stride + q, load(b + a * stride + q) + row[a] * t.value);
+    advance(t);
   }
-  const double twice = 2.0 * start[8], d_twice = 2.0 * d_start[8];
-  double before[8], d_before[8];
-  for (int l = 0; l < 8; ++l) {
-    value[l] = start[l];
-    slope[l] = d_start[l];
-    before[l] = start[8 - l];
-    d_before[l] = d_start[8 - l];
+}
+
+// sums[a] = sum_q h[a][q] T_q(z), slopes[a] the same with T_q'.
+DEEPMD_CLONES void contract(double z, const double* h, int n, std::int64_t stride, double* sums, double* slopes) {
+  ChebyshevBlock t = first_block(z);
+  Lanes s0 = {}, s1 = {}, s2 = {}, s3 = {}, d0 = {}, d1 = {}, d2 = {}, d3 = {};
+  for (int q = 0; q < n; q += kLanes) {
+    const Lanes h0 = load(h + q), h1 = load(h + stride + q), h2 = load(h + 2 * stride + q), h3 = load(h + 3 * stride + q);
+    s0 += h0 * t.value;
+    s1 += h1 * t.value;
+    s2 += h2 * t.value;
+    s3 += h3 * t.value;
+    d0 += h0 * t.slope;
+    d1 += h1 * t.slope;
+    d2 += h2 * t.slope;
+    d3 += h3 * t.slope;
+    advance_with_slope(t);
   }
-  for (int q = 8; q < n; q += 8) {
-    for (int l = 0; l < 8; ++l) {
-      const double v = value[q - 8 + l], s = slope[q - 8 + l];
-      value[q + l] = twice * v - before[l];
-      slope[q + l] = d_twice * v + twice * s - d_before[l];
-      before[l] = v;
-      d_before[l] = s;
+  sums[0] = total(s0);
+  sums[1] = total(s1);
+  sums[2] = total(s2);
+  sums[3] = total(s3);
+  slopes[0] = total(d0);
+  slopes[1] = total(d1);
+  slopes[2] = total(d2);
+  slopes[3] = total(d3);
+}
+
+// d_h[a][q] += d_row[a] T_q(z) + row_slope[a] T_q'(z)
+DEEPMD_CLONES void accumulate_tangent(double z, const double* d_row, const double* row_slope, int n,
+                                      std::int64_t stride, double* d_h) {
+  ChebyshevBlock t = first_block(z);
+  for (int q = 0; q < n; q += kLanes) {
+    for (int a = 0; a < kRow; ++a) {
+      double* target = d_h + a * stride + q;
+      store(target, load(target) + d_row[a] * t.value + row_slope[a] * t.slope);
     }
+    advance_with_slope(t);
   }
 }
 
-DEEPMD_CLONES void accumulate(const double* row, const double* value, int n, std::int64_t stride, double* b) {
-  for (int a = 0; a < kRow; ++a) {
-    double* target = b + a * stride;
-    const double factor = row[a];
-    for (int q = 0; q < n; ++q) target[q] += factor * value[q];
-  }
-}
-
-// sums[a] = sum_q h[a][q] value[q] and slopes[a] with the slope.
-DEEPMD_CLONES void contract(const double* h, const double* value, const double* slope, int n, std::int64_t stride,
-                            double* sums, double* slopes) {
-  for (int a = 0; a < kRow; ++a) {
-    const double* source = h + a * stride;
-    double lanes[8] = {0}, d_lanes[8] = {0};
-    for (int q = 0; q < n; q += 8) {
-      for (int l = 0; l < 8; ++l) {
-        lanes[l] += source[q + l] * value[q + l];
-        d_lanes[l] += source[q + l] * slope[q + l];
-      }
-    }
-    double sum = 0.0, d_sum = 0.0;
-    for (int l = 0; l < 8; ++l) {
-      sum += lanes[l];
-      d_sum += d_lanes[l];
-    }
-    sums[a] = sum;
-    slopes[a] = d_sum;
-  }
-}
-
-DEEPMD_CLONES void accumulate_tangent(const double* d_row, const double* row_slope, const double* value,
-                                      const double* slope, int n, std::int64_t stride, double* d_h) {
-  for (int a = 0; a < kRow; ++a) {
-    double* target = d_h + a * stride;
-    const double x = d_row[a], y = row_slope[a];
-    for (int q = 0; q < n; ++q) target[q] += x * value[q] + y * slope[q];
-  }
-}
-
-void add_phantoms(const NodeBasis& basis, int t_i, const int* counts, double* b) {
-  double value[kMaxNodes];
+// The rows of the slots that hold no neighbour: (-davg / dstd, 0, 0, 0), as many as sel minus the neighbours.
+void add_phantoms(const NodeBasis& basis, int t_i, const int* counts, std::int64_t stride, double* b) {
   const double row0 = -basis.davg[t_i] * basis.inv_std_r[t_i];
   if (row0 == 0.0) return;
-  const int n = basis.n_nodes;
   for (int t = 0; t < basis.n_types; ++t) {
     const double lo = basis.lo[t_i * basis.n_types + t], hi = basis.hi[t_i * basis.n_types + t];
-    chebyshev((row0 - lo) * 2.0 / (hi - lo) - 1.0, n, value);
-    const double factor = (basis.sel[t] - counts[t]) * row0;
-    double* target = b + static_cast<std::int64_t>(t) * n;
-    for (int q = 0; q < n; ++q) target[q] += factor * value[q];
+    const double row[kRow] = {(basis.sel[t] - counts[t]) * row0, 0.0, 0.0, 0.0};
+    accumulate((row0 - lo) * 2.0 / (hi - lo) - 1.0, row, basis.n_nodes, stride,
+               b + static_cast<std::int64_t>(t) * basis.n_nodes);
   }
 }
 
@@ -156,7 +164,6 @@ std::int64_t node_sum(const NodeBasis& basis, const PairBatch& batch, double* b)
     double* own = b + i * kRow * stride;
     std::fill(own, own + kRow * stride, 0.0);
     std::vector<int> counts(n_types, 0);
-    double value[kMaxNodes];
     const int t_i = batch.types[i];
     for (std::int64_t p = batch.first[i]; p < batch.first[i + 1]; ++p) {
       const int t_j = batch.types[batch.neighbor[p]];
@@ -164,10 +171,9 @@ std::int64_t node_sum(const NodeBasis& basis, const PairBatch& batch, double* b)
       if (basis.keep[t_i * n_types + t_j] == 0.0) continue;
       const PairValues pair = pair_values(basis, batch.vectors + 3 * p, t_i, t_j);
       if (!(pair.z <= 1.0 + 1e-9 && pair.z >= -1.0 - 1e-9)) ++outside;
-      chebyshev(std::min(1.0, std::max(-1.0, pair.z)), n, value);
-      accumulate(pair.row, value, n, stride, own + static_cast<std::int64_t>(t_j) * n);
+      accumulate(std::min(1.0, std::max(-1.0, pair.z)), pair.row, n, stride, own + static_cast<std::int64_t>(t_j) * n);
     }
-    add_phantoms(basis, t_i, counts.data(), own);
+    add_phantoms(basis, t_i, counts.data(), stride, own);
   }
   return outside;
 }
@@ -178,7 +184,7 @@ void node_forces(const NodeBasis& basis, const PairBatch& batch, const double* h
   std::vector<double> gradients(3 * batch.first[batch.n_atoms]);
 #pragma omp parallel for schedule(static)
   for (int i = 0; i < batch.n_atoms; ++i) {
-    double value[kMaxNodes], slope[kMaxNodes], sums[kRow], slopes[kRow];
+    double sums[kRow], slopes[kRow];
     const int t_i = batch.types[i];
     for (std::int64_t p = batch.first[i]; p < batch.first[i + 1]; ++p) {
       const int t_j = batch.types[batch.neighbor[p]];
@@ -187,8 +193,7 @@ void node_forces(const NodeBasis& basis, const PairBatch& batch, const double* h
       g[0] = g[1] = g[2] = 0.0;
       if (basis.keep[t_i * n_types + t_j] == 0.0) continue;
       const PairValues pair = pair_values(basis, v, t_i, t_j);
-      chebyshev_derivative(pair.z, n, value, slope);
-      contract(h + i * kRow * stride + static_cast<std::int64_t>(t_j) * n, value, slope, n, stride, sums, slopes);
+      contract(pair.z, h + i * kRow * stride + static_cast<std::int64_t>(t_j) * n, n, stride, sums, slopes);
       double radial = sums[0] * pair.d_row0;  // what multiplies the unit vector
       for (int a = 0; a < 3; ++a) radial += sums[1 + a] * pair.d_angular * v[a];
       for (int a = 0; a < kRow; ++a) radial += slopes[a] * pair.row[a] * pair.d_z;
@@ -220,7 +225,7 @@ void node_tangent(const NodeBasis& basis, const PairBatch& batch, const double* 
   for (int i = 0; i < batch.n_atoms; ++i) {
     double* own = d_h + i * kRow * stride;
     std::fill(own, own + kRow * stride, 0.0);
-    double value[kMaxNodes], slope[kMaxNodes], d_row[kRow], row_slope[kRow];
+    double d_row[kRow], row_slope[kRow];
     const int t_i = batch.types[i];
     const double* u_i = d_forces + 3 * static_cast<std::int64_t>(i);
     const double* u_w = d_virial + 9 * static_cast<std::int64_t>(batch.frame[i]);
@@ -230,7 +235,6 @@ void node_tangent(const NodeBasis& basis, const PairBatch& batch, const double* 
       if (basis.keep[t_i * n_types + t_j] == 0.0) continue;
       const double* v = batch.vectors + 3 * p;
       const PairValues pair = pair_values(basis, v, t_i, t_j);
-      chebyshev_derivative(pair.z, n, value, slope);
       double d_g[3], along = 0.0;  // dL/dg of this pair and its component along the vector
       for (int a = 0; a < 3; ++a) {
         d_g[a] = u_i[a] - d_forces[3 * j + a];
@@ -240,7 +244,7 @@ void node_tangent(const NodeBasis& basis, const PairBatch& batch, const double* 
       d_row[0] = along * pair.d_row0;
       for (int a = 0; a < 3; ++a) d_row[1 + a] = along * pair.d_angular * v[a] + d_g[a] * pair.angular;
       for (int a = 0; a < kRow; ++a) row_slope[a] = along * pair.d_z * pair.row[a];
-      accumulate_tangent(d_row, row_slope, value, slope, n, stride, own + static_cast<std::int64_t>(t_j) * n);
+      accumulate_tangent(pair.z, d_row, row_slope, n, stride, own + static_cast<std::int64_t>(t_j) * n);
     }
   }
 }

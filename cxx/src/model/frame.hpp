@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstddef>
+
+#include "core/geometry.hpp"
+#include "neighbors/neighbor_list.hpp"
+
+namespace deepmd {
+
+// One configuration, checked: what deepmd_input describes, with defaults filled in. Nothing here is owned.
+struct Frame {
+  int n_local = 0;
+  int n_ghost = 0;
+  const double* positions = nullptr;  // [n_all][3]
+  const int* types = nullptr;         // [n_all]
+  const double* cell = nullptr;       // [3][3], set if list.shift is
+  ListView list;                      // n_centers == n_local
+  const double* fparam = nullptr;     // [dim_fparam], null if the model takes none
+  const double* aparam = nullptr;     // [n_local][dim_aparam], null if the model takes none
+
+  std::size_t n_all() const { return static_cast<std::size_t>(n_local) + static_cast<std::size_t>(n_ghost); }
+};
+
+// Where the answers go, as in deepmd_output. Null: not wanted.
+struct Result {
+  double* energy = nullptr;       // [1]
+  double* forces = nullptr;       // [n_all][3]
+  double* virial = nullptr;       // [3][3]
+  double* atom_energy = nullptr;  // [n_local]
+  double* atom_virial = nullptr;  // [n_all][3][3]
+};
+
+}  // namespace deepmd

@@ -1,0 +1,62 @@
+#include "model/metadata.hpp"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/error.hpp"
+
+namespace deepmd {
+namespace {
+
+constexpr int kFormatVersion = 1;
+
+[[noreturn]] void fail(const std::string& reason) {
+  throw Error(DEEPMD_ERROR_FORMAT, "has metadata that cannot be used: " + reason + "; freeze the model anew");
+}
+
+void check(const Metadata& m) {
+  if (m.type_map.empty()) fail("type_map is empty");
+  if (!(m.rcut > 0 && m.rcut < 1e6)) fail(text("rcut is ", m.rcut, ", expected a positive length"));
+  if (m.dim_fparam < 0 || m.dim_aparam < 0) fail("a dimension is negative");
+  if (!m.default_fparam.empty() && m.default_fparam.size() != static_cast<std::size_t>(m.dim_fparam)) {
+    fail(text("default_fparam has ", m.default_fparam.size(), " numbers, expected dim_fparam = ", m.dim_fparam));
+  }
+  if (!(m.selftest_tolerance > 0 && m.selftest_tolerance < 1)) {
+    fail(text("the self-test tolerance is ", m.selftest_tolerance, ", expected a number between 0 and 1"));
+  }
+}
+
+}  // namespace
+
+Metadata parse_metadata(std::string_view json) {
+  const auto all = nlohmann::json::parse(json, nullptr, false);
+  if (!all.is_object()) fail("it is not a JSON object");
+  Metadata m;
+  try {
+    const int version = all.at("format_version").get<int>();
+    if (version != kFormatVersion) {
+      throw Error(DEEPMD_ERROR_VERSION,
+                  text("has format version ", version, ", expected ", kFormatVersion,
+                       "; use the version of deepmd-engine that wrote it, or freeze the model anew"));
+    }
+    m.kind = all.at("kind").get<std::string>();
+    m.type_map = all.at("type_map").get<std::vector<std::string>>();
+    m.rcut = all.at("rcut").get<double>();
+    m.dim_fparam = all.at("dim_fparam").get<int>();
+    m.dim_aparam = all.at("dim_aparam").get<int>();
+    m.selftest_tolerance = all.at("selftest").at("tolerance").get<double>();
+    if (const auto& given = all.value("default_fparam", nlohmann::json()); !given.is_null()) {
+      m.default_fparam = given.get<std::vector<double>>();
+    }
+    if (const auto& given = all.value("min_pair_distance", nlohmann::json()); !given.is_null()) {
+      m.min_pair_distance = given.get<double>();
+    }
+  } catch (const nlohmann::json::exception& e) {
+    fail(e.what());
+  }
+  m.json = json;
+  check(m);
+  return m;
+}
+
+}  // namespace deepmd

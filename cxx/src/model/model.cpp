@@ -1,0 +1,41 @@
+#include "model/model.hpp"
+
+#include "core/error.hpp"
+#include "model/pair_blocks.hpp"
+#include "model/request_checks.hpp"
+#include "model/selftest.hpp"
+
+namespace deepmd {
+
+Model::Model(ModelFile file, const DeviceChoice& device)
+    : file_(std::move(file)), neighbors_(file_.metadata().rcut, 0.0) {
+  if (metadata().kind != "energy") {
+    throw Error(DEEPMD_ERROR_UNSUPPORTED, text(file_.path(), " holds a model of kind '", metadata().kind,
+                                               "', expected 'energy'; use a newer deepmd-engine"));
+  }
+  potential_ = open_script_potential(file_, device);
+}
+
+void Model::evaluate(const Request& request, const Result& result) {
+  Request filled = request;
+  Frame& frame = filled.frame;
+  if (!frame.fparam && !metadata().default_fparam.empty()) frame.fparam = metadata().default_fparam.data();
+  check_request(filled, metadata());
+  if (!filled.has_list) {
+    neighbors_.update(frame.n_local, frame.positions, frame.cell, filled.pbc);
+    frame.list = ListView(neighbors_.list());
+  }
+  potential_->evaluate(frame, result);
+  check_finite(frame, result);
+}
+
+double Model::selftest() {
+  double worst = 0;
+  for (const SelftestFrame& frame : file_.selftest_frames()) {
+    const SelftestFrame computed = recompute(*this, frame);
+    worst = std::max(worst, compare_selftest(frame, computed, metadata().selftest_tolerance, file_.path()));
+  }
+  return worst;
+}
+
+}  // namespace deepmd

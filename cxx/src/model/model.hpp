@@ -1,0 +1,40 @@
+#pragma once
+
+#include <memory>
+
+#include "model/frame.hpp"
+#include "model/metadata.hpp"
+#include "model/model_file.hpp"
+#include "model/potential.hpp"
+#include "model/script_potential.hpp"
+#include "neighbors/neighbors.hpp"
+
+namespace deepmd {
+
+// What a caller hands in, unchecked: the fields of deepmd_input.
+struct Request {
+  Frame frame;                  // list is used if has_list
+  bool has_list = false;
+  const int* pbc = nullptr;     // [3] or null
+};
+
+// An open model file, ready to evaluate frames.
+class Model {
+ public:
+  Model(ModelFile file, const DeviceChoice& device);
+
+  const Metadata& metadata() const { return file_.metadata(); }
+  const char* path_in_use() const { return potential_->name(); }
+
+  // Checks the request, builds a list if there is none, and evaluates. Never leaves non-finite numbers as success.
+  void evaluate(const Request& request, const Result& result);
+  // Largest force difference (eV/Angstrom) to the frames in the file; throws DEEPMD_ERROR_SELFTEST on a mismatch.
+  double selftest();
+
+ private:
+  ModelFile file_;
+  std::unique_ptr<Potential> potential_;
+  Neighbors neighbors_;
+};
+
+}  // namespace deepmd

@@ -1,0 +1,21 @@
+#pragma once
+
+#include "model/frame.hpp"
+
+namespace deepmd {
+
+// What every engine path offers: energies and derivatives of one frame.
+//
+// The frame has been checked: counts, types, finite positions, list indices in range. Pairs beyond the cutoff are on the
+// list and are to be skipped; pairs closer than kClosestPair are to be refused. All wanted results are overwritten. The
+// energy is a sum of atom energies that depend on the pair vectors r_ij = r_j + shift . cell - r_i only, so that with
+// g = dE/dr_ij for centre i and neighbour j
+//   forces: F_i += g, F_j -= g;  virial: W[a][b] -= g[a] r_ij[b];  atom virial: w_j[a][b] -= g[a] r_ij[b].
+class Potential {
+ public:
+  virtual ~Potential() = default;
+  virtual void evaluate(const Frame& frame, const Result& result) = 0;
+  virtual const char* name() const = 0;
+};
+
+}  // namespace deepmd

@@ -1,0 +1,74 @@
+#include "model/request_checks.hpp"
+
+#include <cmath>
+
+#include "core/error.hpp"
+
+namespace deepmd {
+namespace {
+
+[[noreturn]] void refuse(const std::string& sentence) { throw Error(DEEPMD_ERROR_ARGUMENT, sentence); }
+
+void check_types(const Frame& frame, const Metadata& metadata) {
+  const int n_types = static_cast<int>(metadata.type_map.size());
+  for (std::size_t i = 0; i < frame.n_all(); ++i) {
+    if (frame.types[i] >= 0 && frame.types[i] < n_types) continue;
+    refuse(text("atom ", i + 1, " has type ", frame.types[i], ", expected 0 to ", n_types - 1,
+                " (an index into the model's type_map)"));
+  }
+}
+
+void check_parameters(const double* values, std::size_t n_rows, int dim, const char* name, const char* whose) {
+  if (dim == 0 && values) refuse(text(name, " was passed to a model that takes none; leave it out"));
+  if (dim > 0 && !values && n_rows > 0) {
+    refuse(text(name, " is missing: the model takes ", dim, " ", whose, " parameters; pass them"));
+  }
+  for (std::size_t k = 0; values && k < n_rows * static_cast<std::size_t>(dim); ++k) {
+    if (!std::isfinite(values[k])) refuse(text("entry ", k + 1, " of ", name, " is ", values[k], ", expected a number"));
+  }
+}
+
+void check_list(const Frame& frame, const int* pbc) {
+  const ListView& list = frame.list;
+  if (list.n_centers != frame.n_local) {
+    refuse(text("the neighbour list has ", list.n_centers, " centres, expected one row for each of the ",
+                frame.n_local, " local atoms"));
+  }
+  if (!list.first || list.first[0] != 0) refuse("the neighbour list has no row starts, or they do not begin with 0");
+  for (int i = 0; i < list.n_centers; ++i) {
+    if (list.first[i + 1] < list.first[i]) refuse(text("row ", i + 1, " of the neighbour list ends before it starts"));
+  }
+  const std::int64_t n_pairs = list.first[list.n_centers];
+  if (n_pairs > 0 && !list.index) refuse("the neighbour list has rows but no indices");
+  if (list.shift && n_pairs > 0 && !frame.cell) {
+    bool is_shifted = false;
+    for (std::int64_t k = 0; k < 3 * n_pairs; ++k) is_shifted = is_shifted || list.shift[k] != 0;
+    if (is_shifted) refuse("the neighbour list has periodic shifts but there is no cell; pass the cell");
+  }
+  if (list.shift) make_cell(frame.cell, frame.cell ? pbc : nullptr);
+  const auto n_all = static_cast<std::int64_t>(frame.n_all());
+  for (std::int64_t k = 0; k < n_pairs; ++k) {
+    if (list.index[k] >= 0 && list.index[k] < n_all) continue;
+    refuse(text("entry ", k + 1, " of the neighbour list is ", list.index[k], ", expected 0 to ", n_all - 1));
+  }
+}
+
+}  // namespace
+
+void check_request(const Request& request, const Metadata& metadata) {
+  const Frame& frame = request.frame;
+  if (frame.n_local < 0 || frame.n_ghost < 0) {
+    refuse(text("n_local is ", frame.n_local, " and n_ghost ", frame.n_ghost, ", expected 0 or more"));
+  }
+  if (frame.n_all() > 0 && (!frame.positions || !frame.types)) refuse("positions or types are missing; pass both");
+  if (!request.has_list && frame.n_ghost > 0) {
+    refuse(text(frame.n_ghost, " ghost atoms were passed without a neighbour list; pass the list too"));
+  }
+  check_types(frame, metadata);
+  check_positions(static_cast<int>(frame.n_all()), frame.positions);
+  check_parameters(frame.fparam, 1, metadata.dim_fparam, "fparam", "frame");
+  check_parameters(frame.aparam, static_cast<std::size_t>(frame.n_local), metadata.dim_aparam, "aparam", "atomic");
+  if (request.has_list) check_list(frame, request.pbc);
+}
+
+}  // namespace deepmd

@@ -1,0 +1,167 @@
+// The only unit that includes torch; narrow headers keep its compile time bearable.
+#include "model/script_potential.hpp"
+
+#include <ATen/Functions.h>
+#include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
+#include <c10/util/Exception.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+#include <istream>
+#include <streambuf>
+
+#include "core/error.hpp"
+#include "model/pair_blocks.hpp"
+
+namespace deepmd {
+namespace {
+
+// Pairs per call of the module: a [pairs x 100] tensor of doubles takes 13 MB, and larger ones are not faster.
+constexpr std::int64_t kPairsPerCall = 16384;
+
+// A read-only stream over bytes that somebody else holds.
+class BytesBuffer : public std::streambuf {
+ public:
+  explicit BytesBuffer(std::string_view bytes) {
+    char* begin = const_cast<char*>(bytes.data());  // a streambuf wants char*, and a get area is never written to
+    setg(begin, begin, begin + bytes.size());
+  }
+
+ protected:
+  pos_type seekoff(off_type offset, std::ios_base::seekdir from, std::ios_base::openmode) override {
+    char* base = from == std::ios_base::beg ? eback() : from == std::ios_base::cur ? gptr() : egptr();
+    if (offset < eback() - base || offset > egptr() - base) return pos_type(off_type(-1));
+    setg(eback(), base + offset, egptr());
+    return pos_type(gptr() - eback());
+  }
+  pos_type seekpos(pos_type position, std::ios_base::openmode mode) override {
+    return seekoff(off_type(position), std::ios_base::beg, mode);
+  }
+};
+
+// TorchScript errors are a trace whose last line tells what happened; others tell it in the first line.
+std::string essence(const std::string& message) {
+  std::istringstream lines(message);
+  std::string first, last;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find_first_not_of(" ~\t") == std::string::npos) continue;
+    if (first.empty()) first = line;
+    last = line;
+  }
+  return message.find("TorchScript") == std::string::npos ? first : last;
+}
+
+// Runs `work` and turns torch's exceptions into ours.
+template <class Work>
+auto with_torch_errors(const std::string& doing, Work&& work) {
+  try {
+    return work();
+  } catch (const Error&) {
+    throw;
+  } catch (const c10::OutOfMemoryError&) {
+    throw Error(DEEPMD_ERROR_MEMORY, doing + " failed: the device is out of memory; use a smaller system per device");
+  } catch (const c10::Error& e) {
+    throw Error(DEEPMD_ERROR_INTERNAL, doing + " failed in torch: " + essence(e.what_without_backtrace()));
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& e) {
+    throw Error(DEEPMD_ERROR_INTERNAL, doing + " failed in torch: " + essence(e.what()));
+  }
+}
+
+at::Device choose_device(int gpu_rank) {
+  const int n_devices = gpu_rank < 0 ? 0 : static_cast<int>(at::getNumGPUs());
+  if (n_devices == 0) return at::kCPU;
+  return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(gpu_rank % n_devices));
+}
+
+class ScriptPotential : public Potential {
+ public:
+  ScriptPotential(const ModelFile& file, const DeviceChoice& choice)
+      : metadata_(file.metadata()), device_(choose_device(choice.gpu_rank)), blocks_(metadata_.rcut, kPairsPerCall) {
+    if (choice.n_threads > 0) at::set_num_threads(choice.n_threads);
+    BytesBuffer buffer(file.bytes());
+    std::istream stream(&buffer);
+    module_ = torch::jit::load(stream, device_);
+    module_.eval();
+    for (const at::Tensor& weight : module_.parameters()) weight.set_requires_grad(false);
+  }
+
+  const char* name() const override { return "script"; }
+
+  void evaluate(const Frame& frame, const Result& result) override {
+    with_torch_errors("evaluating the model", [&] {
+      // The module differentiates inside, so gradients must be on, whatever the caller does. Its graph is run as
+      // written: specialising it to the first shapes costs seconds and is undone by the next ones.
+      const c10::AutoGradMode with_gradients(true);
+      const torch::jit::GraphOptimizerEnabledGuard as_written(false);
+      clear_result(frame, result);
+      blocks_.start(frame);
+      while (blocks_.next(block_)) evaluate_block(frame, result);
+    });
+  }
+
+ private:
+  at::Tensor on_device(void* data, std::vector<std::int64_t> shape, at::ScalarType type) const {
+    const auto tensor = at::from_blob(data, shape, at::TensorOptions(type));
+    return device_.is_cpu() ? tensor : tensor.to(device_);
+  }
+
+  c10::IValue fparam_of(const Frame& frame) const {
+    if (!frame.fparam) return {};
+    const std::int64_t dim = metadata_.dim_fparam;
+    return on_device(const_cast<double*>(frame.fparam), {1, dim}, at::kDouble).expand({block_.n_centers, dim});
+  }
+
+  c10::IValue aparam_of(const Frame& frame) const {
+    if (!frame.aparam) return {};
+    const std::int64_t dim = metadata_.dim_aparam;
+    return on_device(const_cast<double*>(frame.aparam) + block_.first_center * dim, {block_.n_centers, dim},
+                     at::kDouble);
+  }
+
+  void evaluate_block(const Frame& frame, const Result& result) {
+    const auto n_pairs = static_cast<std::int64_t>(block_.n_pairs());
+    const auto output =
+        module_
+            .forward({on_device(block_.vectors.data(), {n_pairs, 3}, at::kDouble),
+                      on_device(block_.centers.data(), {n_pairs}, at::kLong),
+                      on_device(block_.neighbors.data(), {n_pairs}, at::kLong),
+                      on_device(block_.types.data(), {static_cast<std::int64_t>(block_.types.size())}, at::kLong),
+                      static_cast<std::int64_t>(block_.n_centers), fparam_of(frame), aparam_of(frame)})
+            .toGenericDict();
+    const at::Tensor energy = take(output, "atom_energy", {block_.n_centers});
+    const at::Tensor gradient = take(output, "pair_gradient", {n_pairs, 3});
+    add_block(block_, energy.data_ptr<double>(), gradient.data_ptr<double>(), result);
+  }
+
+  at::Tensor take(const c10::Dict<c10::IValue, c10::IValue>& output, const char* name, at::IntArrayRef shape) const {
+    const auto found = output.find(std::string(name));
+    if (found == output.end()) {
+      throw Error(DEEPMD_ERROR_FORMAT, text("the model returned no ", name, "; freeze it anew"));
+    }
+    const at::Tensor tensor = found->value().toTensor().detach().to(at::kCPU, at::kDouble).contiguous();
+    if (tensor.sizes() != shape) {
+      throw Error(DEEPMD_ERROR_FORMAT, text("the model returned ", name, " with shape ", tensor.sizes(), ", expected ",
+                                            shape, "; freeze it anew"));
+    }
+    return tensor;
+  }
+
+  Metadata metadata_;
+  at::Device device_;
+  torch::jit::Module module_;
+  PairBlocks blocks_;
+  PairBlock block_;
+};
+
+}  // namespace
+
+std::unique_ptr<Potential> open_script_potential(const ModelFile& file, const DeviceChoice& device) {
+  return with_torch_errors("loading the TorchScript module of " + file.path(),
+                           [&] { return std::make_unique<ScriptPotential>(file, device); });
+}
+
+}  // namespace deepmd
