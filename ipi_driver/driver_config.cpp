@@ -22,7 +22,7 @@ const std::vector<std::string>& known_keys() {
   static const std::vector<std::string> keys = {
       "verbose",      "use_unix", "port",      "host",           "graph_file",      "coord_file", "atom_type",
       "timeout",      "pbc",      "reconnect", "sockets_prefix", "connect_timeout", "skin",       "idle_timeout",
-      "check_names", "fparam",   "aparam",    "n_threads"};
+      "check_names",  "fparam",   "aparam",    "n_threads",      "gpu_rank"};
   return keys;
 }
 
@@ -257,6 +257,7 @@ DriverConfig parse_config(const std::string& text, const std::string& path) {
   read_pbc(reader, config.pbc);
   reader.read("check_names", config.check_names);
   reader.read("n_threads", config.n_threads, 0, 4096);
+  reader.read("gpu_rank", config.gpu_rank, -1, 4096);
   reader.read("fparam", config.fparam);
   reader.read("aparam", config.aparam);
   check_address(reader, config.address);

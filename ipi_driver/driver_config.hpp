@@ -39,6 +39,7 @@ struct DriverConfig {
   std::array<int, 3> pbc = {1, 1, 1};  // flags
   bool check_names = true;            // names in atom_type against the model's type_map
   int n_threads = 0;                  // 0: leave as the framework has it
+  int gpu_rank = 0;                   // which GPU if there are any; negative: the CPU
   std::vector<double> fparam;         // [dim_fparam]
   std::vector<double> aparam;         // [dim_aparam], the same for every atom
 

@@ -34,6 +34,7 @@ constexpr const char* kKeys =
     "  sockets_prefix   the option -S of i-PI (/tmp/ipi_)\n"
     "  skin             Angstrom added to the cutoff of the neighbour lists (1)\n"
     "  n_threads        threads of the model (0: as the framework decides)\n"
+    "  gpu_rank         which GPU, counted from 0 and modulo their number (0); -1: the CPU\n"
     "  fparam, aparam   frame parameters, and atomic parameters given to every atom, if the model has any\n"
     "Keys that begin with _comment are ignored; any other key is an error.\n"
     "\n"

@@ -36,7 +36,8 @@ class ListPool {
   };
   struct Entry {
     std::unique_ptr<deepmd_neighbors, FreeList> neighbors;
-    std::vector<double> built_at;  // [n_atoms][3] positions when the list was built
+    std::vector<double> built_at;    // [n_atoms][3] positions when the list was built
+    std::vector<double> built_cell;  // [3][3], empty: open boundaries
     std::int64_t last_use = 0;
   };
   deepmd_status choose(const Geometry& geometry, Entry** entry);

@@ -66,6 +66,7 @@ void ModelEvaluator::open(const DriverConfig& config) {
   deepmd_open_options options;
   deepmd_open_options_init(&options);
   options.n_threads = config.n_threads;
+  options.gpu_rank = config.gpu_rank;
   deepmd_model* model = nullptr;
   deepmd_status status = deepmd_model_open(config.graph_file.c_str(), &options, &model);
   model_.reset(model);
