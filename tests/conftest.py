@@ -61,7 +61,8 @@ def make_frames(n_frames: int = 5, n_molecules: int = 4, seed: int = 0, periodic
     }
     if periodic:
         data["cell"] = np.eye(3) * 3.1 * side + np.tril(rng.normal(0, 0.05, (n_frames, 3, 3)))
-        data["virial"] = rng.normal(0, 1, (n_frames, 3, 3))
+        half = rng.normal(0, 1, (n_frames, 3, 3))
+        data["virial"] = half + half.transpose(0, 2, 1)
     return {"types": np.tile([0, 1, 1], n_molecules), "type_map": ["O", "H"], "data": data}
 
 

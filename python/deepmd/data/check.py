@@ -10,9 +10,12 @@ from typing import Any
 from tqdm import tqdm
 
 from deepmd.data.expand import expand, open_path
-from deepmd.data.inspect import Histograms, Inspection, SystemReport
+from deepmd.data.inspection import Histograms, Inspection, SystemReport
 from deepmd.data.system import System
 from deepmd.errors import DataError
+
+START_FRAMES = 20_000
+"""Frames in which distances are searched before a training; `dp check` looks at all."""
 
 
 @dataclass
@@ -37,7 +40,7 @@ class Report:
         """A DataError with the first fault and the number of the others, if there is any."""
         faults = self.faults
         if faults:
-            more = f" ({len(faults) - 1} more: see dp check)" if len(faults) > 1 else ""
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
             raise DataError(faults[0] + more)
 
     def to_dict(self) -> dict:
@@ -56,17 +59,23 @@ class Report:
 
 
 def check_systems(
-    systems: Sequence[System], max_frames: int | None = None, strict: bool = True, histograms: bool = False
+    systems: Sequence[System],
+    max_frames: int | None = START_FRAMES,
+    strict: bool = True,
+    histograms: bool = False,
 ) -> Report:
     """Check all values, types, cells and distances of the systems.
 
-    `max_frames` limits the search for distances to that many frames a system, spread evenly; everything else covers
-    all frames. With `strict`, the first fault is raised as a DataError; otherwise the report lists all of them.
+    Distances and sizes of forces are looked at in about `max_frames` frames (None: all), shared among the systems by
+    size and spread evenly in each; everything else covers all frames. With `strict`, the first fault is raised as a
+    DataError; otherwise the report lists all of them.
     """
+    total = max(1, sum(system.n_frames for system in systems))
     report = Report(histograms=Histograms() if histograms else None)
     with tqdm(systems, desc="checking data", unit="system", disable=None, delay=2.0) as bar:
         for system in bar:
-            report.systems.append(Inspection(system, max_frames, report.histograms).run())
+            share = None if max_frames is None else -(-max_frames * system.n_frames // total)
+            report.systems.append(Inspection(system, share, report.histograms).run())
     if strict:
         report.raise_for_faults()
     return report
@@ -76,7 +85,7 @@ def main(args: Any) -> int:
     """`dp check DATA... [--report FILE.json] [--plot FILE.png]`; a fault is an error after the report is printed."""
     systems, unreadable = _open_all(args.systems, getattr(args, "type_map", None))
     plot = getattr(args, "plot", None)
-    report = check_systems(systems, strict=False, histograms=bool(plot))
+    report = check_systems(systems, max_frames=None, strict=False, histograms=bool(plot))
     report.unreadable = unreadable
     print(report.text())
     if getattr(args, "report", None):
@@ -109,17 +118,17 @@ def _open_all(paths: Sequence[str], type_map: Sequence[str] | None) -> tuple[lis
 
 
 def _system_lines(system: SystemReport) -> list[str]:
-    elements = " ".join(f"{name}{count}" for name, count in system.elements.items())
+    elements = " ".join(f"{name}:{count}" for name, count in system.elements.items())
     head = f"{system.name}: {system.n_frames} frames of {system.n_atoms} atoms"
     parts = [elements] if elements and not system.mixed else []
     parts += ["mixed types"] if system.mixed else []
     parts.append("periodic" if system.periodic else "open boundaries")
     if system.density:
-        parts.append(f"{_range(system.density, '.3f')} g/cm3")
+        parts.append(f"{_range(system.density, '.3g')} g/cm3")
     lines = [f"{head} ({', '.join(parts)})"]
     if system.distances:
         nearest = "  ".join(f"{pair} {found['distance']:.3f}" for pair, found in system.distances.items())
-        some = "" if system.distance_frames == system.n_frames else f" in {system.distance_frames} frames"
+        some = "" if system.frames_looked_at == system.n_frames else f" in {system.frames_looked_at} frames"
         lines.append(f"  shortest distances{some}, A: {nearest}")
     if system.energy_per_atom:
         lines.append(f"  energy per atom, eV: {_range(system.energy_per_atom, '.4f')}")

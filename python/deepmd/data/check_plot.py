@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from deepmd.data.inspect import BINS, FORCE_BINS, Histograms
+from deepmd.data.inspection import BINS, FORCE_BINS, Histograms
+
+_LABELLED = 10  # pairs that the legend names, the most frequent
 
 
 def draw(histograms: Histograms, path: str) -> None:
@@ -15,11 +17,13 @@ def draw(histograms: Histograms, path: str) -> None:
     figure = Figure(figsize=(13, 4), layout="constrained")
     FigureCanvasAgg(figure)
     near, force, energy = figure.subplots(1, 3)
-    for pair, counts in sorted(histograms.distances.items()):
-        near.stairs(counts, BINS, label=pair)
+    pairs = sorted(histograms.distances, key=lambda pair: -histograms.distances[pair].sum())
+    for pair in pairs:
+        label = pair if pair in pairs[:_LABELLED] else None
+        near.stairs(histograms.distances[pair], BINS, label=label)
     near.set(xlabel="distance (Å)", ylabel="pairs", yscale="log" if histograms.distances else "linear")
     if histograms.distances:
-        near.legend(ncols=1 + len(histograms.distances) // 12, fontsize="small")
+        near.legend(fontsize="small")
     force.stairs(histograms.forces, FORCE_BINS, fill=True)
     force.set(xlabel="force (eV/Å)", ylabel="atoms", xscale="log")
     if histograms.energies:

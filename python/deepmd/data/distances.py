@@ -44,6 +44,8 @@ def numpy_pairs(positions: np.ndarray, cell: np.ndarray | None, rcut: float) -> 
     inverse = np.linalg.inv(cell)
     wrapped = positions - np.floor(positions @ inverse) @ cell
     heights = 1.0 / np.linalg.norm(inverse, axis=0)
+    if heights.min() >= 2 * rcut:
+        return _nearest_images(wrapped @ inverse, cell, rcut)
     reach = np.ceil(rcut / heights).astype(int)
     shifts = np.array(list(itertools.product(*[range(-n, n + 1) for n in reach])))
     return _within(wrapped, rcut, shifts @ cell)
@@ -66,3 +68,20 @@ def _within(positions: np.ndarray, rcut: float, offsets: np.ndarray) -> Pairs:
     i, j, vectors = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.argsort(i, kind="stable")
     return i[order], j[order], vectors[order]
+
+
+def _nearest_images(fractions: np.ndarray, cell: np.ndarray, rcut: float) -> Pairs:
+    """Pairs when rcut is at most half of each height of the cell: then only the nearest image can be within it."""
+    found = []
+    step = max(1, _BLOCK // max(len(fractions), 1))
+    for start in range(0, len(fractions), step):
+        difference = fractions[None] - fractions[start : start + step, None]
+        difference -= np.round(difference)
+        vectors = difference @ cell
+        near = np.einsum("ija,ija->ij", vectors, vectors) < rcut**2
+        rows = np.arange(len(near))
+        near[rows, start + rows] = False
+        i, j = np.nonzero(near)
+        found.append((i + start, j, vectors[i, j]))
+    i, j, vectors = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return i, j, vectors

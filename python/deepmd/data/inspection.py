@@ -10,10 +10,11 @@ import numpy as np
 from deepmd.data import virial_hint
 from deepmd.data.distances import pair_finder
 from deepmd.data.elements import density, expected_distance
+from deepmd.data.finite import first_bad
 from deepmd.data.neighbor_stat import real_frames
 from deepmd.data.system import System
 from deepmd.errors import DataError
-from deepmd.keys import FIELDS, Field
+from deepmd.keys import FIELDS
 
 OVERLAP = 0.1
 """Two atoms nearer than this (A) are refused: no first-principles frame has them, and 1/r explodes."""
@@ -39,7 +40,7 @@ class SystemReport:
     labels: list[str] = field(default_factory=list)
     density: tuple[float, float] | None = None
     distances: dict[str, dict] = field(default_factory=dict)
-    distance_frames: int = 0
+    frames_looked_at: int = 0
     energy_per_atom: tuple[float, float] | None = None
     force_largest: float | None = None
     force_rms: float | None = None
@@ -82,7 +83,7 @@ class Inspection:
         for index in range(len(self.system.sets)):
             for kind in self.system.fields_of(index):
                 try:
-                    fault = _first_bad(self.system, kind, index)
+                    fault = first_bad(self.system, kind, index)
                 except DataError as error:
                     fault = str(error)
                 if fault:
@@ -135,7 +136,7 @@ class Inspection:
 
     def _distances(self) -> None:
         frames = _spread(self.system.n_frames, self.max_frames)
-        self.report.distance_frames = len(frames)
+        self.report.frames_looked_at = len(frames)
         find = pair_finder(_REACH)
         names = np.array(self.system.type_map)
         n_types = len(names)
@@ -184,7 +185,7 @@ class Inspection:
                         f"bond is about {usual:.2f} A; "
                         "positions must be in Angstrom"
                     )
-        if ratios and min(ratios) > 1.6 and len(ratios) == len(closest):
+        if ratios and min(ratios) > 1.4 and len(ratios) == len(closest):
             self.report.warnings.append(
                 f"{self.system.name}: the shortest distances are {min(ratios):.1f} times a bond "
                 "length; positions must be in "
@@ -223,8 +224,10 @@ class Inspection:
 
     def _forces(self) -> None:
         largest, total, count = (0.0, 0), 0.0, 0
+        frames = _spread(self.system.n_frames, self.max_frames)
         step = max(1, _BLOCK_BYTES // (24 * self.system.n_atoms))
-        for part in _parts(self.system.n_frames, step):
+        for rows in _parts(len(frames), step):
+            part = frames[rows]
             force, found = self.system.read("force", part)
             norms = np.linalg.norm(force[found], axis=2)
             if norms.size:
@@ -261,36 +264,6 @@ class Inspection:
         skew = np.abs(virial - virial.transpose(0, 2, 1)).max()
         if skew > 1e-2 * max(np.abs(virial).max(), 1e-12):
             self.report.warnings.append(f"{self.system.name}: virials are not symmetric (by {skew:.3g} eV)")
-
-
-def _first_bad(system: System, kind: Field, index: int) -> str | None:
-    """The first value that is not finite in one array, in words. Only the extremes are computed: NaN and inf show there."""
-    array, n_frames = system.array(kind, index)
-    width = max(1, int(np.prod(array.shape, dtype=np.int64)) // n_frames)
-    step = max(1, _BLOCK_BYTES // (8 * width))
-    count, first = 0, None
-    for start in range(0, n_frames, step):
-        rows = array.rows(slice(start, start + step), n_frames)
-        if np.isfinite(rows.min()) and np.isfinite(rows.max()):
-            continue
-        bad = np.argwhere(~np.isfinite(rows))
-        if first is None:
-            row, column = (int(k) for k in bad[0])
-            first = (start + row, column, rows[row, column])
-        count += len(bad)
-    if first is None:
-        return None
-    frame, column, value = first
-    place = ""
-    if kind.per_atom or kind.shape == ("3n", "3n"):
-        per_atom = max(1, width // system.n_atoms)
-        axis = f" ({'xyz'[column % 3]})" if kind.shape == (3,) else ""
-        place = f", atom {column // per_atom}{axis}"
-    more = f", one of {count} such values" if count > 1 else ""
-    number = system.sets[index].number(frame)
-    return (
-        f"{array.where}, frame {number}{place}: {kind.name} is {value}{more}, expected finite numbers; remove the frame"
-    )
 
 
 def _parts(n_frames: int, step: int) -> Iterator[np.ndarray]:
