@@ -92,7 +92,11 @@ def selftest_frames(model: Any) -> dict[str, np.ndarray]:
     frames: dict[str, np.ndarray] = {}
     cell = np.array([[4.8, 0.0, 0.0], [1.1, 4.6, 0.0], [-0.7, 0.9, 5.0]])
     lattice = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) / 3.0
-    shapes = [(lattice[::3] @ cell, cell), (lattice[1::3] @ cell, None), (np.array([[0.0, 0, 0], [0.7, 0.6, 0.5]]), None)]
+    shapes = [
+        (lattice[::3] @ cell, cell),
+        (lattice[1::3] @ cell, None),
+        (np.array([[0.0, 0, 0], [0.7, 0.6, 0.5]]), None),
+    ]
     for k, (sites, frame_cell) in enumerate(shapes):
         positions = sites + generator.normal(0.0, 0.08, size=sites.shape)
         types = np.arange(len(positions)) % model.n_types
@@ -101,7 +105,9 @@ def selftest_frames(model: Any) -> dict[str, np.ndarray]:
             frame["cell"] = frame_cell
         fitting = model.fitting
         if fitting.dim_fparam:
-            frame["fparam"] = fitting.fparam_avg.numpy() + generator.normal(size=fitting.dim_fparam) / fitting.fparam_inv_std.numpy()
+            frame["fparam"] = (
+                fitting.fparam_avg.numpy() + generator.normal(size=fitting.dim_fparam) / fitting.fparam_inv_std.numpy()
+            )
         if fitting.dim_aparam:
             spread = generator.normal(size=(len(types), fitting.dim_aparam))
             frame["aparam"] = fitting.aparam_avg.numpy() + spread / fitting.aparam_inv_std.numpy()

@@ -88,7 +88,9 @@ def write_whole(path: str | Path, content: bytes) -> None:
         sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise ModelError(f"{path}: cannot write {len(content)} bytes: {error.strerror or error}; what stood there is untouched") from error
+        raise ModelError(
+            f"{path}: cannot write {len(content)} bytes: {error.strerror or error}; what stood there is untouched"
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -128,7 +130,9 @@ def foreign(content: bytes) -> str:
     if not content:
         return "the file is empty; freeze the model again with dp freeze"
     if content.startswith(b"\x89HDF"):
-        return "this is an HDF5 file (.dp), expected a frozen model; convert it with dp convert-backend model.dp graph.pth"
+        return (
+            "this is an HDF5 file (.dp), expected a frozen model; convert it with dp convert-backend model.dp graph.pth"
+        )
     if f"{FORMAT}-".encode() in content[-200:]:
         return f"the file is damaged or of another format version, expected format version {FORMAT_VERSION}; freeze it anew"
     if content.startswith(b"PK"):
@@ -155,7 +159,9 @@ def read(path: str | Path) -> FrozenModel:
             names = {name.split("/extra/", 1)[-1]: name for name in archive.namelist()}
             records = {key: archive.read(names[record]) for key, record in RECORDS.items()}
     except (KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path}: the frozen model lacks a record ({error}); freeze it anew", "DP_ERROR_FORMAT") from error
+        raise ModelError(
+            f"{path}: the frozen model lacks a record ({error}); freeze it anew", "DP_ERROR_FORMAT"
+        ) from error
     metadata = json.loads(records["metadata"])
     if metadata.get("format_version") != FORMAT_VERSION:
         raise ModelError(

@@ -81,12 +81,16 @@ def change_bias(model: EnergyModel, batches: list[Batch], predict: Any) -> np.nd
     residuals = [batch.labels["energy"].reshape(-1) - predict(batch) for batch in batches]
     bias = fit_bias(model, batches, residuals, preset=False)
     if bias is None:
-        raise DataError("change of the energy bias: the data hold no energies; expected energy.npy in at least one system")
+        raise DataError(
+            "change of the energy bias: the data hold no energies; expected energy.npy in at least one system"
+        )
     model.out_bias.add_(torch.from_numpy(bias))
     return bias
 
 
-def fit_bias(model: EnergyModel, batches: list[Batch], targets: list[np.ndarray], preset: bool = True) -> np.ndarray | None:
+def fit_bias(
+    model: EnergyModel, batches: list[Batch], targets: list[np.ndarray], preset: bool = True
+) -> np.ndarray | None:
     """argmin |A x - y| with A the atom counts [n_frames, n_types]; minimum norm where compositions leave it open."""
     n_types = model.n_types
     counts, energies = [], []

@@ -39,7 +39,9 @@ def assemble(pairs: Pairs, gradient: np.ndarray, n_atoms: int) -> tuple[np.ndarr
     return forces, -gradient.T @ pairs.vectors
 
 
-def evaluate(model: Any, pairs: Pairs, types: np.ndarray, fparam: Any = None, aparam: Any = None) -> dict[str, np.ndarray]:
+def evaluate(
+    model: Any, pairs: Pairs, types: np.ndarray, fparam: Any = None, aparam: Any = None
+) -> dict[str, np.ndarray]:
     """energy, forces, virial, atom_energy of one frame by a torch module (eager or scripted)."""
     n = len(types)
     frame = None if fparam is None else torch.as_tensor(np.broadcast_to(fparam, (n, np.size(fparam))).copy())

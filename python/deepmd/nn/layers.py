@@ -74,7 +74,11 @@ class Dense(nn.Module):
             "resnet": self.resnet,
             "precision": precision,
             "trainable": trainable,
-            "@variables": {"w": to_numpy(self.w), "b": to_numpy(self.b), "idt": to_numpy(self.idt) if self.has_idt else None},
+            "@variables": {
+                "w": to_numpy(self.w),
+                "b": to_numpy(self.b),
+                "idt": to_numpy(self.idt) if self.has_idt else None,
+            },
         }
 
     @classmethod

@@ -119,7 +119,9 @@ class NodeEngine:
         transform = (2.0 / k) * np.cos(np.arange(k)[:, None] * theta[None, :])
         transform[0] *= 0.5
         self._transform = torch.from_numpy(transform).to(dtype)
-        self._nodes = [torch.from_numpy((np.cos(theta) + 1) / 2 * (h - low) + low).to(dtype) for low, h in zip(lo, hi, strict=True)]
+        self._nodes = [
+            torch.from_numpy((np.cos(theta) + 1) / 2 * (h - low) + low).to(dtype) for low, h in zip(lo, hi, strict=True)
+        ]
         self._interval = list(zip(lo, hi, strict=True))
 
     def network(self, t_i: int, t_j: int) -> Any:

@@ -78,7 +78,9 @@ def find_checkpoint(path: str | Path) -> Path:
     if path.is_dir():
         pointer = path / POINTER
         if not pointer.exists():
-            raise ModelError(f"{path}: got a folder without the file 'checkpoint'; give the .pt file itself or train first")
+            raise ModelError(
+                f"{path}: got a folder without the file 'checkpoint'; give the .pt file itself or train first"
+            )
         named = Path(pointer.read_text().strip())
         return named if named.is_absolute() or named.exists() else path / named.name
     if path.exists():
@@ -86,7 +88,9 @@ def find_checkpoint(path: str | Path) -> Path:
     with_suffix = path.with_name(path.name + ".pt")
     if with_suffix.exists():
         return with_suffix
-    raise ModelError(f"{path}: there is no such checkpoint; expected a .pt file or a folder that dp train wrote", "DP_ERROR_FILE")
+    raise ModelError(
+        f"{path}: there is no such checkpoint; expected a .pt file or a folder that dp train wrote", "DP_ERROR_FILE"
+    )
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -99,7 +103,9 @@ def load(path: str | Path) -> dict[str, Any]:
     start = len(content) - len(TRAILER) - model_file.N_DIGITS
     if start < 0 or content[start : start + len(TRAILER)] != TRAILER:
         if model_file.TRAILER in content[-200:]:
-            raise ModelError(f"{path}: this is a frozen model, expected a checkpoint; use --init-frz-model", "DP_ERROR_FORMAT")
+            raise ModelError(
+                f"{path}: this is a frozen model, expected a checkpoint; use --init-frz-model", "DP_ERROR_FORMAT"
+            )
         raise ModelError(f"{path}: this is no checkpoint of this program, or it is cut short; expected a .pt file that "
                          "dp train wrote", "DP_ERROR_FORMAT")  # fmt: skip
     if hashlib.sha256(content[: -model_file.N_DIGITS]).hexdigest().encode() != content[-model_file.N_DIGITS :]:

@@ -50,7 +50,7 @@ def run(jdata: dict[str, Any], args: Any, origin: start.Origin) -> None:
     section = jdata["training"]
     type_map = jdata["model"].get("type_map")
     if not type_map:
-        raise InputError("model/type_map: got nothing, expected the list of element names, such as [\"O\", \"H\"]")
+        raise InputError('model/type_map: got nothing, expected the list of element names, such as ["O", "H"]')
     systems = open_systems(section["training_data"], type_map)
     valid = open_systems(section["validation_data"], type_map) if section.get("validation_data") else None
     if getattr(args, "check_data", True):
@@ -70,7 +70,11 @@ def run(jdata: dict[str, Any], args: Any, origin: start.Origin) -> None:
 
 
 def assemble(
-    jdata: dict[str, Any], systems: list[System], valid: list[System] | None, origin: start.Origin, distance: float | None
+    jdata: dict[str, Any],
+    systems: list[System],
+    valid: list[System] | None,
+    origin: start.Origin,
+    distance: float | None,
 ) -> tuple[Setup, dict[str, Any] | None]:
     """Model, engine, data and optimiser of a run; and the checkpoint's payload if the run is a restart."""
     section, seed = jdata["training"], jdata["training"].get("seed")
@@ -79,7 +83,9 @@ def assemble(
     training = open_source(section["training_data"], systems, model, seed, "Training")
     validation = None
     if valid is not None:
-        validation = open_source(section["validation_data"], valid, model, None if seed is None else [seed, 1], "Validation")
+        validation = open_source(
+            section["validation_data"], valid, model, None if seed is None else [seed, 1], "Validation"
+        )
         validation.n_batches = int(section["validation_data"].get("numb_btch", 1))
     payload = origin.load_into(model)
     if payload is None and not origin.has_weights:
@@ -188,7 +194,9 @@ def make_engine(model: EnergyModel) -> NodeEngine | PlainEngine:
 def retarget_bias(model: EnergyModel, engine: NodeEngine | PlainEngine, batches: list[Batch]) -> None:
     """Fine-tuning: moves the energy bias to the new data."""
     bias = change_bias(model, batches, lambda b: engine(b, with_forces=False).energy.detach().numpy())
-    log.info("energy bias changed by %s eV", ", ".join(f"{n} {b:+.6f}" for n, b in zip(model.type_map, bias, strict=True)))
+    log.info(
+        "energy bias changed by %s eV", ", ".join(f"{n} {b:+.6f}" for n, b in zip(model.type_map, bias, strict=True))
+    )
 
 
 def make_optimizer(model: EnergyModel, section: dict[str, Any], lr: float) -> torch.optim.Optimizer:
@@ -197,7 +205,9 @@ def make_optimizer(model: EnergyModel, section: dict[str, Any], lr: float) -> to
         raise InputError("model: nothing to train, every `trainable` is false; set one to true, or use numb_steps 0")
     betas = (float(section.get("adam_beta1", 0.9)), float(section.get("adam_beta2", 0.999)))
     kind = torch.optim.AdamW if section.get("type", "Adam") == "AdamW" else torch.optim.Adam
-    return kind(parameters, lr=max(lr, 1e-300), betas=betas, weight_decay=float(section.get("weight_decay", 0.0)), fused=True)
+    return kind(
+        parameters, lr=max(lr, 1e-300), betas=betas, weight_decay=float(section.get("weight_decay", 0.0)), fused=True
+    )
 
 
 def steps_of(section: dict[str, Any], sampler: Sampler) -> int:

@@ -47,7 +47,9 @@ class EnergyLoss:
 
     def __init__(self, section: dict[str, Any], start_lr: float):
         self.start_lr = start_lr
-        self.terms = {k: Term(float(section.get(f"start_pref_{k}", 0)), float(section.get(f"limit_pref_{k}", 0))) for k in TERMS}
+        self.terms = {
+            k: Term(float(section.get(f"start_pref_{k}", 0)), float(section.get(f"limit_pref_{k}", 0))) for k in TERMS
+        }
         self.terms = {k: term for k, term in self.terms.items() if term.active}
         self.relative_f = section.get("relative_f")
         self.weighted_energy = bool(section.get("enable_atom_ener_coeff", False))
@@ -106,7 +108,9 @@ class EnergyLoss:
             return huber(difference, self.huber["f"]), (difference.detach() ** 2).mean().sqrt()
         if self.force_norm:
             norms = torch.sqrt((difference**2).sum(dim=1) + 1e-30)
-            return norms.mean(), (difference.detach().abs().mean() if self.mae else (difference.detach() ** 2).mean().sqrt())
+            return norms.mean(), (
+                difference.detach().abs().mean() if self.mae else (difference.detach() ** 2).mean().sqrt()
+            )
         return self._plain(difference)
 
     def _energy(self, prediction: Prediction, batch: Batch) -> Tensor:

@@ -30,7 +30,11 @@ class LearningCurve:
         if restart is None or not self.path.exists():
             self.path.write_text("")
             return
-        kept = [line for line in self.path.read_text().splitlines() if line.startswith("#") or int(line.split()[0]) <= restart]
+        kept = [
+            line
+            for line in self.path.read_text().splitlines()
+            if line.startswith("#") or int(line.split()[0]) <= restart
+        ]
         self.path.write_text("".join(line + "\n" for line in kept))
 
     def header(self) -> str:
@@ -64,7 +68,9 @@ class Progress:
         self._began = self._last = time.monotonic()
         self._last_step = start
         terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self._line = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True, disable=not terminal, leave=False)
+        self._line = tqdm(
+            total=total, initial=start, unit="step", dynamic_ncols=True, disable=not terminal, leave=False
+        )
 
     def advance(self) -> None:
         self._line.update(1)

@@ -27,7 +27,11 @@ class Origin:
 
     @classmethod
     def from_arguments(cls, args: Any) -> Origin:
-        given = [(k, getattr(args, k)) for k in ("init_model", "restart", "init_frz_model", "finetune") if getattr(args, k, None)]
+        given = [
+            (k, getattr(args, k))
+            for k in ("init_model", "restart", "init_frz_model", "finetune")
+            if getattr(args, k, None)
+        ]
         if len(given) > 1:
             names = " and ".join("--" + k.replace("_", "-") for k, _ in given)
             raise InputError(f"dp train: got {names}, expected at most one of them; choose where the weights come from")
@@ -91,11 +95,15 @@ def transfer(source: EnergyModel, model: EnergyModel, name: str) -> None:
 def use_pretrained_section(raw: dict[str, Any], origin: Origin) -> dict[str, Any]:
     """Replaces the `model` section by the one of the given model, the type map excepted."""
     if not origin.has_weights:
-        raise InputError("dp train: got --use-pretrain-script without a model; add --init-model, --init-frz-model or --finetune")
+        raise InputError(
+            "dp train: got --use-pretrain-script without a model; add --init-model, --init-frz-model or --finetune"
+        )
     source, _ = origin.read()
     section = json.loads(json.dumps(source.section, default=lambda x: np.asarray(x).tolist()))
     if not section.get("descriptor"):
-        raise ModelError(f"{origin.path}: the file holds no training input to take the model section from; write it out")
+        raise ModelError(
+            f"{origin.path}: the file holds no training input to take the model section from; write it out"
+        )
     type_map = raw.get("model", {}).get("type_map")
     if type_map:
         section["type_map"] = type_map

@@ -157,7 +157,8 @@ class Trainer:
                     weights[k] = weights.get(k, 0.0) + n
         mean = {k: sums[k] / weights[k] for k in sums}
         return {
-            k: math.nan if k not in mean else (mean[k] if "mae" in k else math.sqrt(mean[k])) for k in setup.loss.reported
+            k: math.nan if k not in mean else (mean[k] if "mae" in k else math.sqrt(mean[k]))
+            for k in setup.loss.reported
         }
 
     def _watch_nodes(self) -> None:

@@ -46,7 +46,12 @@ class DescriptorSeE2A(nn.Module):
         self.dtype = PRECISIONS[section.get("precision", "default")]
         self.set_davg_zero = bool(section.get("set_davg_zero", False))
         n_networks = n_types if self.one_side else n_types**2
-        arguments = (section["neuron"], section["activation_function"], bool(section.get("resnet_dt", False)), self.dtype)
+        arguments = (
+            section["neuron"],
+            section["activation_function"],
+            bool(section.get("resnet_dt", False)),
+            self.dtype,
+        )
         self.networks = nn.ModuleList([embedding_network(*arguments) for _ in range(n_networks)])
         keep = np.ones((n_types, n_types))
         for a, b in section.get("exclude_types", []):

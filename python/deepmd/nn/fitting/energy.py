@@ -32,7 +32,13 @@ class EnergyFitting(nn.Module):
         self.dim_aparam = int(section.get("numb_aparam", 0))
         self.dtype = PRECISIONS[section.get("precision", "default")]
         n_in = dim_descriptor + self.dim_fparam + self.dim_aparam
-        arguments = (n_in, section["neuron"], section["activation_function"], bool(section.get("resnet_dt", True)), self.dtype)
+        arguments = (
+            n_in,
+            section["neuron"],
+            section["activation_function"],
+            bool(section.get("resnet_dt", True)),
+            self.dtype,
+        )
         self.networks = nn.ModuleList([fitting_network(*arguments) for _ in range(n_types)])
         self.vacuum = vacuum_flags(section.get("atom_ener") or [], n_types)
         self.has_vacuum = any(self.vacuum)
@@ -157,9 +163,16 @@ class EnergyFitting(nn.Module):
     def deserialize(cls, tree: dict[str, Any], n_types: int) -> "EnergyFitting":
         if tree.get("mixed_types"):
             raise ModelError("fitting: got one network for all types (mixed_types), expected one network per type")
-        for key, plain in (("dim_case_embd", 0), ("use_aparam_as_mask", False), ("tot_ener_zero", False), ("spin", None)):
+        for key, plain in (
+            ("dim_case_embd", 0),
+            ("use_aparam_as_mask", False),
+            ("tot_ener_zero", False),
+            ("spin", None),
+        ):
             if tree.get(key) not in (None, plain):
-                raise ModelError(f"fitting/{key}: got {tree[key]!r}, which this version does not run; expected {plain!r}")
+                raise ModelError(
+                    f"fitting/{key}: got {tree[key]!r}, which this version does not run; expected {plain!r}"
+                )
         keys = ("neuron", "resnet_dt", "numb_fparam", "numb_aparam", "default_fparam", "rcond", "activation_function",
                 "precision", "exclude_types", "trainable", "atom_ener")  # fmt: skip
         fitting = cls({key: tree[key] for key in keys if key in tree}, n_types, int(tree["dim_descrpt"]))

@@ -45,7 +45,13 @@ class EnergyModel(nn.Module):
         self.min_pair_distance: float | None = None
 
     def atom_energy(
-        self, vectors: Tensor, centers: Tensor, types_j: Tensor, types_i: Tensor, fparam: Tensor | None, aparam: Tensor | None
+        self,
+        vectors: Tensor,
+        centers: Tensor,
+        types_j: Tensor,
+        types_i: Tensor,
+        fparam: Tensor | None,
+        aparam: Tensor | None,
     ) -> Tensor:
         """Atomic energies [n_centers], bias included."""
         if self.has_pair_exclusion:
@@ -82,7 +88,10 @@ class EnergyModel(nn.Module):
             "pair_exclude_types": self.pair_exclude_types,
             "rcond": self.section.get("rcond"),
             "preset_out_bias": self.section.get("preset_out_bias"),
-            "@variables": {"out_bias": to_numpy(self.out_bias)[None, :, None], "out_std": to_numpy(self.out_std)[None, :, None]},
+            "@variables": {
+                "out_bias": to_numpy(self.out_bias)[None, :, None],
+                "out_std": to_numpy(self.out_std)[None, :, None],
+            },
             "@class": "Model",
             "type": "standard",
             "@version": 2,
