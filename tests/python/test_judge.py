@@ -65,10 +65,8 @@ def test_peer_predictions_are_reproduced(name):
 
 
 def test_full_size_water_is_reproduced(shared):
-    peer = shared / "peer"
-    if not (peer / "water_full.dp").is_file():
-        pytest.skip("the full-size model is not there")
-    assert_matches_peer(Judge(read_tree(peer / "water_full.dp")), peer / "water_full.npz", 1e-10, n_frames=1)
+    judge = Judge(read_tree(shared("..", "peer", "water_full.dp")))
+    assert_matches_peer(judge, shared("..", "peer", "water_full.npz"), 1e-10, n_frames=1)
 
 
 ACTIVATIONS = "tanh relu relu6 softplus sigmoid gelu gelu_tf silu silut silut:1.5 none Linear".split()
