@@ -11,7 +11,7 @@ namespace {
 
 using Int3 = std::array<std::int64_t, 3>;
 
-constexpr double kBinsPerRadius = 2.0;   // 125 bins of (r/2)^3 hold fewer candidates than 27 bins of r^3
+constexpr double kBinsPerRadius = 1.0;   // finer bins hold fewer candidates, but lose more to short loops
 constexpr double kRounding = 1.0 + 1e-10;
 constexpr double kMostBins = 1 << 20;    // per direction
 constexpr double kMostImages = 1e8;      // image bins around one bin
@@ -72,6 +72,7 @@ class BinTable {
   const std::vector<Int3>& bins() const { return bins_; }
 
  private:
+  static bool are_equal(const Int3& u, const Int3& v) { return u[0] == v[0] && u[1] == v[1] && u[2] == v[2]; }
   std::size_t slot_of(const Int3& bin) const {
     std::uint64_t hash = 0;
     for (std::int64_t c : bin) {  // a step of the splitmix64 generator per index
@@ -80,7 +81,7 @@ class BinTable {
       hash = (hash ^ (hash >> 27)) * 0x94d049bb133111ebULL;
     }
     std::size_t slot = (hash ^ (hash >> 31)) & (slots_.size() - 1);
-    while (slots_[slot] >= 0 && bins_[static_cast<std::size_t>(slots_[slot])] != bin) {
+    while (slots_[slot] >= 0 && !are_equal(bins_[static_cast<std::size_t>(slots_[slot])], bin)) {
       slot = (slot + 1) & (slots_.size() - 1);
     }
     return slot;
@@ -203,25 +204,43 @@ class PairSearch {
     near_.push_back(near);
   }
 
-  double distance2(std::size_t q, double x, double y, double z) const {
-    const double dx = atoms_.x[q] - x, dy = atoms_.y[q] - y, dz = atoms_.z[q] - z;
-    return dx * dx + dy * dy + dz * dz;
+  // Square of the distance from atom p to the candidate q of a bin, over arrays that the compiler may keep in registers.
+  struct Distance2 {
+    const double *x, *y, *z;
+    double x0, y0, z0;
+    double operator()(std::size_t q) const {
+      const double dx = x[q] - x0, dy = y[q] - y0, dz = z[q] - z0;
+      return dx * dx + dy * dy + dz * dz;
+    }
+  };
+  Distance2 distance_from(std::size_t p, const Vec3& t) const {
+    return {atoms_.x.data(), atoms_.y.data(), atoms_.z.data(), atoms_.x[p] - t[0], atoms_.y[p] - t[1],
+            atoms_.z[p] - t[2]};
   }
 
   std::int64_t count_in(const NearBin& near, std::size_t p) const {
-    const Vec3& t = near.translation;
-    const double x = atoms_.x[p] - t[0], y = atoms_.y[p] - t[1], z = atoms_.z[p] - t[2];
+    const Distance2 distance2 = distance_from(p, near.translation);
+    const double limit = radius2_;
     std::int64_t n = 0;
-    for (std::size_t q = near.begin; q < near.end; ++q) n += distance2(q, x, y, z) < radius2_;
+    for (std::size_t q = near.begin; q < near.end; ++q) n += distance2(q) < limit ? 1 : 0;
     return n;
   }
 
-  std::size_t fill_from(const NearBin& near, std::size_t p, std::size_t slot, NeighborList& list) const {
-    const Vec3& t = near.translation;
-    const double x = atoms_.x[p] - t[0], y = atoms_.y[p] - t[1], z = atoms_.z[p] - t[2];
-    const bool is_home = near.periods == std::array<int, 3>{};
+  std::size_t fill_from(const NearBin& near, std::size_t p, std::size_t slot, NeighborList& list) {
+    // Written without a branch on the distance, which the processor could not predict.
+    const Distance2 distance2 = distance_from(p, near.translation);
+    const double limit = radius2_;
+    if (hits_.size() < near.end - near.begin) hits_.resize(near.end - near.begin);
+    std::size_t* const hits = hits_.data();
+    std::size_t n_hits = 0;
     for (std::size_t q = near.begin; q < near.end; ++q) {
-      if (!(distance2(q, x, y, z) < radius2_) || (is_home && q == p)) continue;
+      hits[n_hits] = q;
+      n_hits += distance2(q) < limit ? 1 : 0;
+    }
+    const bool is_home = near.periods == std::array<int, 3>{};
+    for (std::size_t hit = 0; hit < n_hits; ++hit) {
+      const std::size_t q = hits[hit];
+      if (is_home && q == p) continue;
       list.index[slot] = atoms_.atom[q];
       for (std::size_t a = 0; a < 3; ++a) {
         list.shift[3 * slot + a] = near.periods[a] + atoms_.wraps[p][a] - atoms_.wraps[q][a];
@@ -237,6 +256,7 @@ class PairSearch {
   const SortedAtoms& atoms_;
   double radius2_;
   std::vector<NearBin> near_;
+  std::vector<std::size_t> hits_;
 };
 
 }  // namespace
