@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
+from deepmd.errors import InputError
+
 from .messages import fail
-from .schema import root, train_schema, train_schema_multi
+from .schema import root
 
 OUT_TYPES = ("rst", "json", "json_schema")
 
@@ -28,8 +31,6 @@ def doc(out_type: str = "rst", multi_task: bool = False) -> str:
 
 def gui(port: int = 6042, bind_all: bool = False) -> None:
     """Serve DP-GUI, which finds the schema through the entry points `dpgui`."""
-    from deepmd.errors import InputError
-
     try:
         from dpgui import start_dpgui
     except ImportError:
@@ -37,4 +38,11 @@ def gui(port: int = 6042, bind_all: bool = False) -> None:
     start_dpgui(port=port, bind_all=bind_all)
 
 
-__all__ = ["OUT_TYPES", "doc", "gui", "train_schema", "train_schema_multi"]
+def doc_command(args: argparse.Namespace) -> None:
+    """`dp doc-train-input`: print the documentation."""
+    print(doc(args.out_type, args.multi_task))
+
+
+def gui_command(args: argparse.Namespace) -> None:
+    """`dp gui`: serve the page until it is interrupted."""
+    gui(args.port, args.bind_all)

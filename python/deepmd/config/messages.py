@@ -1,8 +1,7 @@
-"""Words for errors: how a value is shown, what a type is called, which known name is nearest."""
+"""Words for errors: how a value is shown, what a type is called, how the sentence is built."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import types
 import typing
@@ -10,9 +9,11 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from deepmd.errors import InputError
+from deepmd.words import nearest
+
+__all__ = ["fail", "join", "listed", "members", "missing", "nearest", "require", "show", "type_words"]
 
 SHOWN_WIDTH = 70
-LEAST_LIKENESS = 0.6
 
 _ONE = {
     bool: "true or false",
@@ -49,17 +50,6 @@ def join(path: str, key: object) -> str:
 def listed(names: Iterable[object]) -> str:
     """Names in a row, separated by commas."""
     return ", ".join(str(name) for name in names)
-
-
-def nearest(word: object, known: Iterable[str]) -> str | None:
-    """The known name that `word` most resembles, the first of equals, or None when nothing comes close."""
-    matcher = difflib.SequenceMatcher(b=str(word).lower())
-    best, score = None, LEAST_LIKENESS
-    for name in known:
-        matcher.set_seq1(name.lower())
-        if matcher.real_quick_ratio() > score and matcher.ratio() > score:
-            best, score = name, matcher.ratio()
-    return best
 
 
 def fail(path: str, value: Any, expected: str, remedy: str = "") -> NoReturn:
