@@ -220,10 +220,10 @@ def steps_of(section: dict[str, Any], sampler: Sampler) -> int:
 
 def finish(setup: Setup, section: dict[str, Any]) -> None:
     """After the last step: the plot of the learning curve."""
-    from deepmd.plots import plot_learning_curve
+    from deepmd.plots import learning_curve
 
     picture = Path(section["disp_file"]).with_suffix(".png")
     if setup.numb_steps > 0:
-        plot_learning_curve(section["disp_file"], picture)
+        learning_curve(section["disp_file"], picture)
         log.info("learning curve: %s, %s", section["disp_file"], picture)
     log.info("finished training; freeze the model with dp freeze")
