@@ -60,11 +60,12 @@ void PairDeepMD::require_units() const {
 void PairDeepMD::open_models() {
   energy_unit_ = force->boltz / kBoltzmannMetal;
   length_unit_ = force->angstrom;
-  n_threads_ = threads_per_rank(world, universe->nworlds);
+  const NodeShare node = share_of_node(world, universe->nworlds);
+  n_threads_ = node.n_threads;
   try {
     settings_ = parse_pair_settings(words_);
     for (const auto& path : settings_.models) {
-      models_.push_back(open_shared_model({path, settings_.selftest, n_threads_}, world));
+      models_.push_back(open_shared_model({path, settings_.selftest, node}, world));
     }
     read_model_facts();
   } catch (const SettingsError& problem) {

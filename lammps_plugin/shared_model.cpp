@@ -107,7 +107,8 @@ ModelHandle open_shared_model(const OpenRequest& request, MPI_Comm world) {
   deepmd_open_options options;
   deepmd_open_options_init(&options);
   options.run_selftest = request.selftest ? 1 : 0;
-  options.n_threads = request.n_threads;
+  options.n_threads = request.node.n_threads;
+  options.gpu_rank = request.node.rank_on_node;
   options.content = content.empty() ? "" : content.data();  // an empty file is a content too, and is refused
   options.content_size = content.size();
   deepmd_model* model = nullptr;
@@ -144,16 +145,18 @@ std::string first_difference(const SharedModelInfo& a, const SharedModelInfo& b)
   return a.dim_aparam != b.dim_aparam ? "aparam" : "";
 }
 
-int threads_per_rank(MPI_Comm world, int n_worlds) {
+NodeShare share_of_node(MPI_Comm world, int n_worlds) {
   MPI_Comm node;
   MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
-  const int cores = own_cores(node);
+  NodeShare share;
+  MPI_Comm_rank(node, &share.rank_on_node);
+  share.n_threads = std::max(1, own_cores(node) / n_worlds);
   MPI_Comm_free(&node);
-  for (const char* name : {"OMP_NUM_THREADS", "DP_INTRA_OP_PARALLELISM_THREADS"}) {
+  for (const char* name : {"DP_INTRA_OP_PARALLELISM_THREADS", "OMP_NUM_THREADS"}) {
     const char* value = std::getenv(name);
-    if (value != nullptr && std::atoi(value) > 0) return std::atoi(value);
+    if (value != nullptr && std::atoi(value) > 0) share.n_threads = std::atoi(value);
   }
-  return std::max(1, cores / n_worlds);
+  return share;
 }
 
 }  // namespace deepmd

@@ -24,10 +24,16 @@ struct ModelDeleter {
 };
 using ModelHandle = std::unique_ptr<deepmd_model, ModelDeleter>;
 
+/// This rank's place on its node.
+struct NodeShare {
+  int n_threads = 1;     // the environment's wish, else an equal share of the node's cores
+  int rank_on_node = 0;  // decides which GPU
+};
+
 struct OpenRequest {
   std::string path;
   bool selftest = true;
-  int n_threads = 0;
+  NodeShare node;
 };
 
 /// Collective over `world`: all ranks get the model, or all throw SharedModelError.
@@ -52,9 +58,8 @@ std::string first_difference(const SharedModelInfo& a, const SharedModelInfo& b)
 /// The text that rank `root` passed, on every rank.
 std::string broadcast_text(std::string text, int root, MPI_Comm world);
 
-/// Threads for each rank: the environment's wish, else an equal share of the node's cores. Collective over `world`;
-/// n_worlds: how many such groups of ranks may share the node (LAMMPS partitions).
-int threads_per_rank(MPI_Comm world, int n_worlds);
+/// Collective over `world`; n_worlds: how many such groups of ranks may share the node (LAMMPS partitions).
+NodeShare share_of_node(MPI_Comm world, int n_worlds);
 
 }  // namespace deepmd
 

@@ -8,7 +8,14 @@ TOLERANCES: dict[str, tuple[float, str]] = {
     # name: (value, reason)
     "same frames, other container": (0.0, "npy, raw text of 17 digits, HDF5 and mixed sets hold the same float64"),
     "same frames, text of 8 digits": (1e-7, "extended xyz as ase writes it rounds positions and forces to 8 decimals"),
+    "LAMMPS energy": (1e-10, "sums of up to 100 atoms of some eV in other orders; relative for totals"),
+    "LAMMPS force": (1e-9, "LAMMPS wraps positions and carries ghosts: other roundings of the same vectors"),
+    "LAMMPS virial": (1e-9, "as the force; converted to pressure and back; relative for totals"),
     "distance": (1e-12, "two orders of summation of one distance of a few A"),
+    "closed form": (1e-12, "a few hundred terms of size 1 summed in another order"),
+    "closed form, many atoms": (1e-9, "energies and virials of 1e3 eV summed in another order"),
+    "wrapping": (1e-11, "positions of 20 A lose digits when a few periods are added"),
+    "finite differences": (2e-8, "fourth order with a step of 1e-4 A: rounding of energies of 1 to 10 eV"),
 }
 
 
