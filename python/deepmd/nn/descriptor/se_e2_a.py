@@ -21,6 +21,23 @@ from deepmd.nn.rows import environment_rows
 ROW_WIDTH: Final = 4  # s, x, y, z
 
 
+def contract(rows: Tensor, g: Tensor, centers: Tensor, n_centers: int) -> Tensor:
+    """sum_j R_j (x) G_j for each centre, [n_centers, 4, width]; rows [n, 4], g [n, width], pairs sorted by centre.
+
+    The pairs are laid out on [n_centers, largest number of pairs of a centre] so that the sum is one batched product.
+    """
+    n = rows.shape[0]
+    counts = torch.zeros(n_centers, dtype=torch.long, device=rows.device).index_add(0, centers, torch.ones_like(centers))
+    if n == 0:
+        return torch.zeros(n_centers, 4, g.shape[1], dtype=rows.dtype, device=rows.device)
+    n_slots = int(counts.max())
+    slot = torch.arange(n, device=rows.device) - (torch.cumsum(counts, 0) - counts)[centers]
+    place = centers * n_slots + slot
+    r = torch.zeros(n_centers * n_slots, 4, dtype=rows.dtype, device=rows.device).index_copy(0, place, rows)
+    e = torch.zeros(n_centers * n_slots, g.shape[1], dtype=g.dtype, device=g.device).index_copy(0, place, g)
+    return torch.bmm(r.reshape(n_centers, n_slots, 4).transpose(1, 2), e.reshape(n_centers, n_slots, g.shape[1]))
+
+
 class DescriptorSeE2A(nn.Module):
     """Descriptor [n_centers, neuron[-1] * axis_neuron] from pair vectors."""
 
@@ -105,9 +122,7 @@ class DescriptorSeE2A(nn.Module):
                 own = types_i == k % self.n_types
                 pairs = torch.nonzero((types_j == k // self.n_types) & own[centers]).flatten()
                 slots = empty[:, k // self.n_types] * own.to(empty.dtype)
-            r = rows[pairs]
-            g = network(r[:, :1])
-            t = t.index_add(0, centers[pairs], r.unsqueeze(2) * g.unsqueeze(1))
+            t = t + contract(rows[pairs], network(rows[pairs, :1]), centers[pairs], n_centers)
             phantoms = network(phantom_row.unsqueeze(1)) * phantom_row.unsqueeze(1)  # [n_types, width]
             radial_sum = radial_sum + slots.to(self.dtype).unsqueeze(1) * phantoms[types_i]
         first = t[:, :1] + radial_sum.unsqueeze(1)
