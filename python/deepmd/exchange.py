@@ -217,7 +217,7 @@ def describe(tree: dict) -> list[str]:
             lines.append(f"{key:<16}: {model[key]}")
     distance = (tree.get(VARIABLES) or {}).get("min_nbor_dist")
     if distance is not None:
-        lines.append(f"min distance    : {float(distance):.6f} A")
+        lines.append(f"min distance    : {np.ravel(distance)[0]:.6f} A")
     _, arrays = flatten(model)
     lines.append(f"numbers stored  : {sum(array.size for array in arrays.values())} in {len(arrays)} arrays")
     return lines
@@ -256,7 +256,10 @@ def load_tree(path: str | os.PathLike) -> dict:
         return read_tree(path)
     from deepmd import model_file
 
-    return model_file.read(path).tree
+    tree = model_file.read(path).tree
+    scalars = tree.get(VARIABLES) or {}  # weights in a frozen file are arrays of one number where a scalar was meant
+    tree[VARIABLES] = {key: None if value is None else np.reshape(value, ()) for key, value in scalars.items()}
+    return tree
 
 
 def main(args: argparse.Namespace) -> None:

@@ -1,11 +1,13 @@
 """The neutral tree in its files: order of variables, round trips, refusals."""
 
+import argparse
 import json
 
 import numpy as np
 import pytest
+
 from deepmd import exchange
-from deepmd.errors import ModelError
+from deepmd.errors import InputError, ModelError
 
 h5py = pytest.importorskip("h5py")
 
@@ -148,3 +150,56 @@ def test_reading_what_is_not_a_model_is_refused(tmp_path):
 def test_describe_tells_types_widths_and_biases():
     text = "\n".join(exchange.describe(make_tree()))
     assert "O H" in text and "se_e2_a" in text and "O 1.000000 eV, H 2.000000 eV" in text and "0.750000 A" in text
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory):
+    """A .dp file and the frozen model that dp convert-backend makes of it."""
+    pytest.importorskip("deepmd._core", reason="the compiled core is not built")
+    from reference.tiny_models import Options, make_tree
+
+    folder = tmp_path_factory.mktemp("convert")
+    tree = make_tree(Options(n_fparam=1, descriptor_exclude=[[0, 1]], atom_ener=[None, 0.5], one_side=True))
+    tree["@variables"] = {"min_nbor_dist": np.array(0.75)}
+    exchange.write_tree(folder / "a.dp", tree)
+    exchange.main(argparse.Namespace(INPUT=str(folder / "a.dp"), OUTPUT=str(folder / "a.pth")))
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".dp", ".yaml"])
+def test_there_and_back_keeps_the_model(frozen, suffix, caplog):
+    target = frozen / f"back{suffix}"
+    with caplog.at_level("INFO", logger="deepmd.exchange"):
+        exchange.main(argparse.Namespace(INPUT=str(frozen / "a.pth"), OUTPUT=str(target)))
+    assert "type map        : O H" in caplog.messages and any("energy biases" in line for line in caplog.messages)
+    first, second = exchange.read_tree(frozen / "a.dp"), exchange.read_tree(target)
+    assert_same(second["model"], first["model"])
+    assert_same(second["@variables"], first["@variables"])
+
+
+def test_conversion_refuses_unknown_suffixes_and_kinds(frozen):
+    for source, target, words in (("a.pb", "b.dp", "input"), ("a.dp", "b.pb", "output")):
+        with pytest.raises(ModelError, match=words):
+            exchange.main(argparse.Namespace(INPUT=str(frozen / source), OUTPUT=str(frozen / target)))
+    tree = exchange.read_tree(frozen / "a.dp")
+    tree["model"]["fitting"]["type"] = "dipole"
+    exchange.write_tree(frozen / "dipole.dp", tree)
+    with pytest.raises(ModelError, match="'dipole'"):
+        exchange.main(argparse.Namespace(INPUT=str(frozen / "dipole.dp"), OUTPUT=str(frozen / "x.pth")))
+    assert not (frozen / "x.pth").exists()
+
+
+@pytest.mark.parametrize("name", ["a.dp", "a.pth"])
+def test_show_tells_what_a_file_holds(frozen, name, caplog):
+    from deepmd import show
+
+    attributes = ["type-map", "descriptor", "fitting-net", "size", "observed-type", "serialization-tree"]
+    with caplog.at_level("INFO", logger="deepmd.show"):
+        show.main(argparse.Namespace(INPUT=str(frozen / name), ATTRIBUTES=attributes))
+    text = "\n".join(caplog.messages)
+    assert text.startswith("This is a singletask model")
+    for words in ("The type_map is", "'rcut': 4.0", "Parameter counts:", "Observed types: ['O', 'H']",
+                  "descriptor: Descriptor se_e2_a", "rcut, rcut_smth : 4.0 0.5 A", "min distance    : 0.75"):  # fmt: skip
+        assert words in text
+    with pytest.raises(InputError, match="single task"):
+        show.main(argparse.Namespace(INPUT=str(frozen / name), ATTRIBUTES=["model-branch"]))

@@ -135,12 +135,9 @@ class DeepEval:
 
     def get_model_size(self) -> dict[str, int]:
         """Number of stored parameters: descriptor, fitting-net and total."""
-        from deepmd.exchange import flatten
+        from deepmd.show import parameter_counts
 
-        model = self.serialize()["model"]
-        parts = {"descriptor": model["descriptor"], "fitting-net": model["fitting"]}
-        counts = {name: sum(a.size for a in flatten(part)[1].values()) for name, part in parts.items()}
-        return {**counts, "total": sum(counts.values())}
+        return parameter_counts(self.serialize())
 
     def get_observed_types(self) -> dict[str, Any]:
         """Elements that the training data held (all of the type map where the file does not tell)."""
