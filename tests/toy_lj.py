@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from deepmd import model_file
 
 SIGMA = 2.0

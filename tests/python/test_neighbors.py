@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from deepmd.errors import EngineError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from toy_lj import image_shifts  # noqa: E402
-
-from deepmd.errors import EngineError  # noqa: E402
+from toy_lj import image_shifts
 
 ALL_PBC = list(itertools.product([0, 1], repeat=3))
 
@@ -71,9 +66,7 @@ def test_list_equals_brute_force(pbc, scale):
     for n_atoms in (1, 7, 30):
         cell = random_cell(rng, scale * rcut)
         positions = rng.uniform(-1.5, 2.5, (n_atoms, 3)) @ cell
-        np.testing.assert_array_equal(
-            listed(positions, cell, rcut, pbc), brute_force(positions, cell, rcut, pbc)
-        )
+        np.testing.assert_array_equal(listed(positions, cell, rcut, pbc), brute_force(positions, cell, rcut, pbc))
 
 
 @settings(max_examples=80, deadline=None)

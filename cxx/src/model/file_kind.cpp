@@ -13,7 +13,7 @@ bool is_text(std::string_view bytes) {
   const std::string_view head = bytes.substr(0, 4096);
   return std::all_of(head.begin(), head.end(), [](char c) {
     const auto byte = static_cast<unsigned char>(c);
-    return byte >= 0x20 || byte == '\n' || byte == '\r' || byte == '\t';
+    return (byte >= 0x20 && byte < 0x7f) || byte == '\n' || byte == '\r' || byte == '\t';
   });
 }
 
@@ -43,6 +43,7 @@ Refusal describe_zip(std::string_view bytes) {
 
 Refusal describe_foreign_file(std::string_view bytes) {
   if (bytes.empty()) return {DEEPMD_ERROR_DAMAGED, "is empty; copy it again or freeze the model anew"};
+  if (bytes.size() < 4) return {DEEPMD_ERROR_DAMAGED, "is cut short; copy it again or freeze the model anew"};
   if (starts_with(bytes, "PK\x03\x04")) return describe_zip(bytes);
   if (starts_with(bytes, "\x89HDF\r\n\x1a\n")) {
     return {DEEPMD_ERROR_FORMAT, "is an exchange file in HDF5 format (.dp), expected a frozen model; run "
