@@ -156,7 +156,12 @@ size_t edit_distance(const std::string& a, const std::string& b) {
     }
   }
   std::string message = "pair_style deepmd: unknown keyword '" + word + "'";
-  if (!closest.empty()) message += ", did you mean '" + closest + "'?";
+  if (!closest.empty()) {
+    message += ", did you mean '" + closest + "'?";
+  } else {
+    message += "; the keywords are:";
+    for (const auto& entry : keyword_table()) message += " " + entry.first;
+  }
   throw SettingsError(message);
 }
 

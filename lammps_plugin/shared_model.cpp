@@ -25,7 +25,8 @@ FileContent read_file(const std::string& path) {
   errno = 0;
   std::FILE* file = std::fopen(path.c_str(), "rb");
   if (file == nullptr) {
-    content.problem = "cannot open model file '" + path + "': " + std::strerror(errno);
+    content.problem = "cannot open model file '" + path + "': " + std::strerror(errno) +
+                      "; give its path as seen from the folder where LAMMPS was started";
     return content;
   }
   char block[1 << 16];

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from reference.tiny_models import Frame
 
 # Energy of 1 eV in LAMMPS' units, and LAMMPS' factor from energy/volume to pressure (its own constants).
 UNITS = {
@@ -90,8 +91,9 @@ class Job:
     before_box: str = ""  # such as processors
     after_box: str = ""  # such as balance, neighbor
     after_style: str = ""  # such as pair_modify
-    steps: int = 0
     before_run: str = ""  # such as fixes
+    steps: int = 0
+    run: str = ""  # instead of `run STEPS`
 
     @property
     def periodic(self) -> tuple[bool, bool, bool]:
@@ -104,12 +106,29 @@ class Result:
 
     energy: float
     virial: np.ndarray  # [6] xx yy zz xy xz yz
+    cell: np.ndarray  # [3, 3]
     ids: np.ndarray
+    types: np.ndarray  # LAMMPS types
     positions: np.ndarray
     forces: np.ndarray
     atom_energy: np.ndarray
     stress: np.ndarray  # [n, 6] virial of stress/atom
     centroid: np.ndarray  # [n, 3, 3] virial [force][position] of centroid/stress/atom
+
+
+def lammps_types(frame: Frame, elements: list[str]) -> np.ndarray:
+    """LAMMPS types of a frame of O and H where pair_coeff names `elements`; repeated elements take turns."""
+    places = {name: [k + 1 for k, element in enumerate(elements) if element == name] for name in ("O", "H")}
+    return np.array([places["OH"[t]][i % len(places["OH"[t]])] for i, t in enumerate(frame.types)])
+
+
+def make_job(name: str, frame: Frame, model: str, elements: tuple[str, ...] = ("O", "H"), **options) -> Job:
+    """The job that evaluates a frame; `elements` is the order of LAMMPS types."""
+    return Job(
+        name, frame.positions, lammps_types(frame, list(elements)), f"deepmd {model}",
+        f"pair_coeff * * {' '.join(elements)}", frame.cell, frame.pbc,
+        masses=[MASSES[element] for element in elements], **options,
+    )  # fmt: skip
 
 
 def write_data(job: Job, path: Path) -> None:
@@ -137,14 +156,15 @@ def write_data(job: Job, path: Path) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-COLUMNS = ["id", "x", "y", "z", "fx", "fy", "fz", "c_pa"]
+COLUMNS = ["id", "type", "xu", "yu", "zu", "fx", "fy", "fz", "c_pa"]
+NUMBERS = ["pe", "vol", "lx", "ly", "lz", "xy", "xz", "yz", *[f"c_p[{k}]" for k in range(1, 7)]]
 COLUMNS += [f"c_s[{k}]" for k in range(1, 7)] + [f"c_c[{k}]" for k in range(1, 10)]
 
 
 def job_script(job: Job) -> str:
     """The commands of one job; it writes NAME.dump and NAME.numbers."""
     boundary = " ".join("p" if flag else "s" for flag in job.periodic)
-    numbers = " ".join(f"$({word}:%.17g)" for word in ["pe", "vol", *[f"c_p[{k}]" for k in range(1, 7)]])
+    numbers = " ".join(f"$({word}:%.17g)" for word in NUMBERS)
     return f"""
 units {job.units}
 atom_style atomic
@@ -161,11 +181,11 @@ compute pa all pe/atom pair
 compute s all stress/atom NULL virial
 compute c all centroid/stress/atom NULL virial
 compute p all pressure NULL virial
-thermo_style custom step pe vol c_p[1] c_p[2] c_p[3] c_p[4] c_p[5] c_p[6]
+thermo_style custom step pe vol lx ly lz xy xz yz c_p[1] c_p[2] c_p[3] c_p[4] c_p[5] c_p[6]
 {job.before_run}
 dump d all custom {max(1, job.steps)} {job.name}.dump {" ".join(COLUMNS)}
 dump_modify d sort id format float %.17g
-run {job.steps}
+{job.run or f'run {job.steps}'}
 print "{numbers}" file {job.name}.numbers
 """
 
@@ -173,18 +193,19 @@ print "{numbers}" file {job.name}.numbers
 def read_result(job: Job, folder: Path) -> Result:
     """What a job wrote at its last step."""
     unit = UNITS[job.units]
-    energy, volume, *pressure = np.loadtxt(folder / f"{job.name}.numbers")
+    energy, volume, lx, ly, lz, xy, xz, yz, *pressure = np.loadtxt(folder / f"{job.name}.numbers")
+    cell = np.array([[lx, 0, 0], [xy, ly, 0], [xz, yz, lz]]) / unit["length"]
     text = (folder / f"{job.name}.dump").read_text().splitlines()
     start = max(k for k, line in enumerate(text) if line.startswith("ITEM: ATOMS"))
     table = np.array([line.split() for line in text[start + 1 :]], dtype=float).reshape(-1, len(COLUMNS))
-    per_atom = -table[:, 8:] / unit["nktv2p"] / unit["energy"]
+    per_atom = -table[:, 9:] / unit["nktv2p"] / unit["energy"]
     centroid = np.zeros((len(table), 3, 3))
     for k, (position, force) in enumerate(CENTROID):
         centroid[:, force, position] = per_atom[:, 6 + k]
     return Result(
         energy / unit["energy"], np.array(pressure) * volume / unit["nktv2p"] / unit["energy"],
-        table[:, 0].astype(int), table[:, 1:4] / unit["length"],
-        table[:, 4:7] / unit["energy"] * unit["length"], table[:, 7] / unit["energy"], per_atom[:, :6], centroid,
+        cell, table[:, 0].astype(int), table[:, 1].astype(int), table[:, 2:5] / unit["length"],
+        table[:, 5:8] / unit["energy"] * unit["length"], table[:, 8] / unit["energy"], per_atom[:, :6], centroid,
     )  # fmt: skip
 
 
