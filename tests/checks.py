@@ -7,7 +7,10 @@ import numpy as np
 TOLERANCES: dict[str, tuple[float, str]] = {
     # name: (value, reason)
     "same frames, other container": (0.0, "npy, raw text of 17 digits, HDF5 and mixed sets hold the same float64"),
-    "nodes against every neighbour": (1e-9, "Chebyshev interpolation refined to 1e-12, amplified by sums and derivatives"),
+    "nodes against every neighbour": (
+        1e-9,
+        "Chebyshev interpolation refined to 1e-12, amplified by sums and derivatives",
+    ),
     "same frames, text of 8 digits": (1e-7, "extended xyz as ase writes it rounds positions and forces to 8 decimals"),
     "LAMMPS energy": (1e-10, "sums of up to 100 atoms of some eV in other orders; relative for totals"),
     "LAMMPS force": (1e-9, "LAMMPS wraps positions and carries ghosts: other roundings of the same vectors"),

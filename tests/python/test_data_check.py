@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from deepmd.data import load_systems, write_system
-from deepmd.data.arrays import forget_maps
+from deepmd.data.arrays import forget_arrays
 from deepmd.data.check import check_systems, main
 from deepmd.errors import DataError
 
@@ -216,7 +216,7 @@ def test_fault_is_named(fault, tmp_path, tiny):
     made = tiny(n_frames=8, n_molecules=2, seed=3)
     folder = write_system(tmp_path / "data", made["types"], made["type_map"], made["data"], set_size=4)
     spoil(folder)
-    forget_maps()
+    forget_arrays()
     with pytest.raises(DataError, match=words) as caught:
         check_systems(load_systems(str(folder), ["H", "O"]))
     message = str(caught.value)
@@ -233,6 +233,27 @@ def test_mixed_frame_of_virtual_atoms_only(tmp_path):
     write_system(tmp_path / "m", np.array([[0, 1, -1], [-1, -1, -1]]), ["O", "H"], data)
     with pytest.raises(DataError, match=r"real_atom_types.npy, frame 1: all atoms are virtual"):
         check_systems(load_systems(str(tmp_path / "m")))
+
+
+@pytest.mark.parametrize("name", ["coord", "energy"])
+def test_damaged_bytes_are_data_errors_or_nothing(name, tiny_system):
+    folder = tiny_system("a", n_frames=4)
+    path = folder / f"set.000/{name}.npy"
+    sound = path.read_bytes()
+    rng = np.random.default_rng(2)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(sound[: rng.integers(0, len(sound))] if rng.random() < 0.2 else sound)
+        for place in rng.integers(0, min(128, max(len(damaged), 1)), 3):
+            if len(damaged) > place:
+                damaged[place] = rng.integers(0, 256)
+        path.write_bytes(damaged)
+        forget_arrays()
+        try:
+            check_systems(load_systems(str(folder)))
+        except DataError as error:
+            refused += str(folder) in str(error)
+    assert refused > 200
 
 
 def test_hdf5_fault_is_named(tmp_path):

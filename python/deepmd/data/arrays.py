@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -11,7 +13,9 @@ import numpy as np
 
 from deepmd.errors import DataError
 
-_OPEN_MAPS = 2048  # memory maps kept open at once; the kernel's usual limit is 65530 a process
+_OPEN_ARRAYS = 4096  # kept open at once; a process may have 65530 memory maps on a usual kernel
+_SMALL = 1 << 14  # bytes up to which a file is read instead of mapped
+_HEADER_BYTES = 1 << 16  # longest header that is read
 
 
 class FrameArray(Protocol):
@@ -47,7 +51,7 @@ class NpyArray:
         self.shape, self._fortran, self._dtype, self._offset = _read_header(path)
 
     def rows(self, frames: np.ndarray | slice | None, n_frames: int) -> np.ndarray:
-        values = _open_map(self.where, self.shape, self._fortran, self._dtype.str, self._offset)
+        values = _open_array(self.where, self.shape, self._fortran, self._dtype, self._offset)
         flat = values.reshape(n_frames, -1)
         return flat if frames is None else flat[frames]
 
@@ -93,46 +97,65 @@ class Hdf5Array:
 
 
 def _read_header(path: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    size = os.path.getsize(path)
+    try:
+        with open(path, "rb") as handle:
+            size = os.fstat(handle.fileno()).st_size
+            start = handle.read(12)
+            length = int.from_bytes(start[8:10] if start[6:7] == b"\x01" else start[8:12], "little")
+            start += handle.read(max(0, min(length, _HEADER_BYTES) - (2 if start[6:7] == b"\x01" else 0)))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); mend its permissions") from None
     if size == 0:
         raise DataError(f"{path} is an empty file, expected a NumPy array; write it again")
     try:
-        with open(path, "rb") as handle:
-            version = np.lib.format.read_magic(handle)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(handle)
-            offset = handle.tell()
-    except (ValueError, SyntaxError, EOFError, TypeError, UnicodeDecodeError) as error:
+        shape, fortran, dtype, offset = _parse_header(start)
+    except Exception as error:  # NumPy's parser raises many kinds for damaged bytes, of the tokenizer among others
         raise DataError(
             f"{path} is not a NumPy .npy file ({_first_line(error)}); write it again with numpy.save"
         ) from None
     checked_dtype(dtype, path)
-    expected = offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    expected = offset + math.prod(shape) * dtype.itemsize
     if size < expected:
         raise DataError(f"{path} is truncated: {size} bytes, expected {expected} for shape {shape}; copy it again")
     return shape, fortran, dtype, offset
+
+
+@lru_cache(maxsize=1024)
+def _parse_header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Most files of a data set begin with one of few headers, and to parse one costs more than to read it."""
+    handle = io.BytesIO(start)
+    version = np.lib.format.read_magic(handle)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(handle)
+    if any(extent < 0 for extent in shape):
+        raise ValueError(f"shape {shape}")
+    return shape, fortran, dtype, handle.tell()
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:80]
 
 
-@lru_cache(maxsize=_OPEN_MAPS)
-def _open_map(path: str, shape: tuple[int, ...], fortran: bool, dtype: str, offset: int) -> np.ndarray:
+@lru_cache(maxsize=_OPEN_ARRAYS)
+def _open_array(path: str, shape: tuple[int, ...], fortran: bool, dtype: np.dtype, offset: int) -> np.ndarray:
+    """The values of a file: small ones read, large ones mapped, which costs more to set up than a short read."""
+    count = math.prod(shape)
+    order = "F" if fortran else "C"
     try:
-        if int(np.prod(shape, dtype=np.int64)) == 0:
-            return np.empty(shape, dtype)
-        values = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")
+        if count * dtype.itemsize <= _SMALL:
+            values = np.fromfile(path, dtype=dtype, count=count, offset=offset).reshape(shape, order=order)
+        else:
+            values = np.asarray(np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} could be opened before but not now ({_first_line(error)}); data must not change"
         ) from None
-    return np.ascontiguousarray(values) if fortran else np.asarray(values)
+    return np.ascontiguousarray(values) if fortran else values
 
 
-def forget_maps() -> None:
-    """Close the memory maps that are kept open; files may then be replaced."""
-    _open_map.cache_clear()
+def forget_arrays() -> None:
+    """Close the arrays that are kept open; files may then be replaced."""
+    _open_array.cache_clear()
 
 
 def read_numbers(path: str, rows: Sequence[str] | None = None) -> np.ndarray:

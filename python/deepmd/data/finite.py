@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from deepmd.data.system import System
@@ -16,7 +18,7 @@ def first_bad(system: System, kind: Field, index: int) -> str | None:
     Only the extremes of each block are computed, without a copy: NaN and inf show there.
     """
     array, n_frames = system.array(kind, index)
-    width = max(1, int(np.prod(array.shape, dtype=np.int64)) // n_frames)
+    width = max(1, math.prod(array.shape) // n_frames)
     step = max(1, _BLOCK_BYTES // (8 * width))
     count, first = 0, None
     for start in range(0, n_frames, step):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-
-import numpy as np
 
 from deepmd.data.arrays import FrameArray
 from deepmd.data.sources import FrameSet
@@ -24,7 +23,7 @@ class Expected:
 
 def size(array: FrameArray) -> int:
     """Number of values in the array."""
-    return int(np.prod(array.shape, dtype=np.int64))
+    return math.prod(array.shape)
 
 
 def coordinate_frames(chunk: FrameSet, n_atoms: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 
@@ -36,6 +37,7 @@ class System:
         self._widths: dict[str, int] = {}
         self._fills: dict[str, np.ndarray] = {}
         self._selected: np.ndarray | None = None
+        self._sound: set[tuple[str, int]] = set()  # (field, set) whose shape has been checked
         sizes = [shapes.coordinate_frames(chunk, self.n_atoms) for chunk in self.sets]
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         self._copies: np.ndarray | None = None
@@ -111,6 +113,7 @@ class System:
         above 0 makes the field a must unless `fills` has its default values. `selected` are the model types of which
         files of atomic tensors may hold the atoms alone.
         """
+        self._sound.clear()
         if selected is not None:
             self._selected = np.asarray(selected, dtype=np.int64)
         for key, values in (fills or {}).items():
@@ -187,20 +190,28 @@ class System:
 
     def _gather(self, field: Field, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         actual = indices if self._copies is None else self._copies[indices]
-        owner = np.searchsorted(self._starts, actual, side="right") - 1
         shape = self._shape(field)
+        if len(self.sets) == 1:
+            return self._from_set(field, 0, actual, shape)
+        owner = np.searchsorted(self._starts, actual, side="right") - 1
         values = np.empty((len(indices), *shape), dtype=np.int64 if field.integer else np.float64)
         found = np.zeros(len(indices), dtype=bool)
         for index in np.unique(owner):
             mine = np.flatnonzero(owner == index)
-            array = self._array(field, int(index))
-            if array is None:
-                values[mine] = self._fill(field, shape)
-                continue
-            rows = array.rows(actual[mine] - self._starts[index], self._set_size(int(index)))
-            values[mine] = self._shaped(field, rows, shape)
-            found[mine] = True
+            values[mine], found[mine] = self._from_set(field, int(index), actual[mine], shape)
         return values, found
+
+    def _from_set(
+        self, field: Field, index: int, actual: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        array = self._array(field, index)
+        dtype = np.int64 if field.integer else np.float64
+        if array is None:
+            values = np.empty((len(actual), *shape), dtype=dtype)
+            values[:] = self._fill(field, shape)
+            return values, np.zeros(len(actual), dtype=bool)
+        rows = array.rows(actual - self._starts[index], self._set_size(index))
+        return self._shaped(field, rows, shape).astype(dtype, copy=False), np.ones(len(actual), dtype=bool)
 
     def _geometry(self, key: str, rows: np.ndarray) -> np.ndarray:
         return self._gather(vocabulary.FIELDS[key], rows)[0]
@@ -216,7 +227,7 @@ class System:
         return tuple(width if size < 0 else size for size in field.frame_shape(self.n_atoms))
 
     def _shaped(self, field: Field, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        size = int(np.prod(shape, dtype=np.int64))
+        size = math.prod(shape)
         if rows.shape[1] == size:
             return rows.reshape(len(rows), *shape)
         if self._selected is None:
@@ -248,7 +259,9 @@ class System:
             shapes.refuse_missing(field, chunk)
             return None
         array = chunk.array(stem)
-        self._check_shape(field, array, index)
+        if (field.name, index) not in self._sound:
+            self._check_shape(field, array, index)
+            self._sound.add((field.name, index))
         return array
 
     def _check_shape(self, field: Field, array: FrameArray, index: int) -> None:
