@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,10 @@ def freeze_model(model: Any, output: str | Path, training_script: dict[str, Any]
         "backend": "PyTorch",
         "@variables": {} if model.min_pair_distance is None else {"min_nbor_dist": np.array(model.min_pair_distance)},
     }
-    scripted = torch.jit.script(model)
-    model_file.write(output, scripted, model_file.FrozenModel(metadata, tree, selftest))
+    with warnings.catch_warnings():  # torch announces the end of TorchScript on every call; the file format pins it
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted = torch.jit.script(model)
+        model_file.write(output, scripted, model_file.FrozenModel(metadata, tree, selftest))
     prove(output)
 
 

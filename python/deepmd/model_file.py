@@ -55,7 +55,7 @@ def write(path: str | Path, module: Any, frozen: FrozenModel) -> None:
     from deepmd.exchange import flatten
 
     tree, variables = flatten(frozen.tree)
-    weights = {name: np.ascontiguousarray(array) for name, array in variables.items()}
+    weights = {name: np.array(array, order="C") for name, array in variables.items()}  # keeps 0-d arrays 0-d
     extra = {
         RECORDS["metadata"]: json.dumps(frozen.metadata, indent=1),
         RECORDS["tree"]: json.dumps(tree, separators=(",", ":")),

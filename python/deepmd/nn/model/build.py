@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from deepmd.errors import InputError, ModelError
 from deepmd.nn.descriptor.se_e2_a import DescriptorSeE2A
 from deepmd.nn.fitting.energy import EnergyFitting
@@ -57,6 +59,6 @@ def deserialize(tree: dict[str, Any]) -> EnergyModel:
         section = {}
     model = EnergyModel.deserialize(model_tree, section)
     distance = (whole.get("@variables") or {}).get("min_nbor_dist")
-    model.min_pair_distance = None if distance is None else float(distance)
+    model.min_pair_distance = None if distance is None else float(np.ravel(distance)[0])
     apply_trainable(model)
     return model

@@ -1,0 +1,91 @@
+"""The loss against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from deepmd.nn.nodes import Prediction
+from deepmd.train.loss import EnergyLoss
+
+# Two frames of two atoms. Energy errors 2 and -4 eV, so squares 4 and 16.
+LABELS = {
+    "energy": np.array([10.0, 20.0]),
+    "force": np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 0.0], [3.0, 0.0, 4.0]]),
+    "virial": np.zeros((2, 3, 3)),
+    "atom_ener": np.array([1.0, 2.0, 3.0, 4.0]),
+    "atom_pref": np.array([1.0, 0.0, 2.0, 1.0]),
+    "atom_ener_coeff": np.array([1.0, 1.0, 1.0, 0.0]),
+}
+
+
+def batch(**absent):
+    return SimpleNamespace(
+        labels=LABELS, found={k: not absent.get(k, False) for k in LABELS}, n_frames=2,
+        frame=np.array([0, 0, 1, 1], dtype=np.int32), atoms_per_frame=np.array([2.0, 2.0]), types=np.zeros(4, dtype=np.int32),
+    )  # fmt: skip
+
+
+def prediction():
+    errors = torch.tensor([[0.3, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0.5, 0]], dtype=torch.float64)
+    forces = torch.tensor(LABELS["force"]) + errors
+    return Prediction(
+        energy=torch.tensor([12.0, 16.0], dtype=torch.float64),
+        atom_energy=torch.tensor([6.0, 6.0, 8.0, 8.0], dtype=torch.float64),
+        forces=forces,
+        virial=torch.full((2, 3, 3), 0.6, dtype=torch.float64),
+    )
+
+
+CASES = {
+    # section, expected loss, expected reports
+    "energy": ({"start_pref_e": 3, "limit_pref_e": 3}, 3 * (4 / 2 + 16 / 2) / 2, {"rmse_e": math.sqrt(10) / 2}),
+    "energy, intensive": (
+        {"start_pref_e": 1, "limit_pref_e": 1, "intensive_ener_virial": True}, (4 / 4 + 16 / 4) / 2, {}),
+    "force": ({"start_pref_f": 1, "limit_pref_f": 1}, (0.09 + 0.25) / 12, {"rmse_f": math.sqrt(0.34 / 12)}),
+    "virial": ({"start_pref_v": 1, "limit_pref_v": 1}, 0.36 / 2, {"rmse_v": 0.3}),
+    "atomic energy": ({"start_pref_ae": 1, "limit_pref_ae": 1}, (25 + 16 + 25 + 16) / 4, {"rmse_ae": math.sqrt(20.5)}),
+    "prefactored force": ({"start_pref_pf": 1, "limit_pref_pf": 1}, (0.09 + 0.25) / 12, {"rmse_pf": math.sqrt(0.34 / 12)}),
+    "relative force": (
+        {"start_pref_f": 1, "limit_pref_f": 1, "relative_f": 1.0}, ((0.3 / 2) ** 2 + (0.5 / 6) ** 2) / 12, {}),
+    "energy, absolute": (
+        {"start_pref_e": 1, "limit_pref_e": 1, "loss_func": "mae"}, (2 / 2 + 4 / 2) / 2, {"mae_e": 1.5}),
+    "force, absolute": ({"start_pref_f": 1, "limit_pref_f": 1, "loss_func": "mae"}, 0.8 / 12, {"mae_f": 0.8 / 12}),
+    "force, huber": (
+        {"start_pref_f": 1, "limit_pref_f": 1, "use_huber": True, "huber_delta": 0.4},
+        (0.5 * 0.09 + 0.4 * (0.5 - 0.2)) / 12, {}),
+    "energy, huber": (
+        {"start_pref_e": 1, "limit_pref_e": 1, "use_huber": True, "huber_delta": 1.0}, (0.5 + 1.5) / 2, {}),
+    "weighted atoms": (
+        {"start_pref_e": 1, "limit_pref_e": 1, "enable_atom_ener_coeff": True}, (4 / 2 + 144 / 2) / 2, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_terms(name):
+    section, expected, reports = CASES[name]
+    loss, report = EnergyLoss(section, 1e-3)(prediction(), batch(), 1e-3)
+    assert float(loss) == pytest.approx(expected, rel=1e-12)
+    for key, value in reports.items():
+        assert report[key] == pytest.approx(value, rel=1e-12)
+    assert report["rmse"] == pytest.approx(math.sqrt(expected), rel=1e-12)
+
+
+def test_prefactors_follow_the_learning_rate():
+    section = {"start_pref_f": 1000, "limit_pref_f": 1}
+    losses = [float(EnergyLoss(section, 1e-3)(prediction(), batch(), lr)[0]) for lr in (1e-3, 5e-4, 0.0)]
+    assert losses == pytest.approx([1000 * 0.34 / 12, 500.5 * 0.34 / 12, 0.34 / 12])
+
+
+def test_a_prefactor_that_only_starts_is_used():
+    loss, _ = EnergyLoss({"start_pref_e": 1, "limit_pref_e": 0}, 1e-3)(prediction(), batch(), 1e-3)
+    assert float(loss) == pytest.approx(5.0)
+
+
+def test_a_missing_label_leaves_its_term_out_and_is_reported_as_nan():
+    section = {"start_pref_e": 1, "limit_pref_e": 1, "start_pref_v": 1, "limit_pref_v": 1}
+    loss, report = EnergyLoss(section, 1e-3)(prediction(), batch(virial=True), 1e-3)
+    assert float(loss) == pytest.approx(5.0) and math.isnan(report["rmse_v"])

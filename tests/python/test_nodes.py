@@ -1,0 +1,131 @@
+"""The training engine on nodes against the plain one: values, and gradients by every parameter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from checks import tolerance
+from deepmd.data import load_systems
+from deepmd.data.graph import GraphCache
+from deepmd.nn.model import build, deserialize
+from deepmd.nn.nodes import NodeEngine
+from deepmd.nn.plain import PlainEngine
+from reference.tiny_models import Options, make_tree
+
+pytestmark = pytest.mark.usefixtures("compiled")
+SHORTEST = 0.6  # Angstrom
+
+VARIANTS = {
+    "plain": Options(),
+    "one-sided, time steps, gelu": Options(one_side=True, embedding_dt=True, activation="gelu"),
+    "excluded pairs": Options(descriptor_exclude=[[0, 1]], activation="softplus"),
+    "one-sided, excluded pairs": Options(descriptor_exclude=[[0, 1]], one_side=True),
+    "absent pairs": Options(pair_exclude=[[0, 0]], activation="sigmoid"),
+    "absent centres": Options(atom_exclude=[1], activation="silu"),
+    "protection": Options(protection=0.3),
+    "vacuum": Options(atom_ener=[0.0, None]),
+    "sel too small": Options(sel=[2, 1]),
+}
+
+
+def loss_of(prediction, seed=0):
+    """A number in which every output has its own weight."""
+    rng = np.random.default_rng(seed)
+    total = prediction.energy.pow(2).sum() * 1e-3
+    for value in (prediction.atom_energy, prediction.forces, prediction.virial):
+        total = total + (value * torch.from_numpy(rng.normal(size=tuple(value.shape)))).sum()
+    return total
+
+
+@pytest.fixture
+def cache(tiny_system):
+    def make(model):
+        systems = load_systems(str(tiny_system(n_frames=3, n_molecules=8)), model.type_map)
+        return GraphCache(systems, model.descriptor.rcut, model.pair_keep.numpy())
+
+    return make
+
+
+@pytest.mark.parametrize("frames", [[0], [2, 0, 1]], ids=["one frame", "three frames"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_nodes_agree_with_the_plain_path(cache, name, frames):
+    model = deserialize(make_tree(VARIANTS[name]))
+    batch = cache(model).batch(0, np.array(frames))
+    engine = NodeEngine(model, SHORTEST)
+    while engine.error() > 1e-12 and engine.refine():
+        pass
+    fast, plain = engine(batch), PlainEngine(model)(batch)
+    for key in ("energy", "atom_energy", "forces", "virial"):
+        a, b = getattr(fast, key).detach().numpy(), getattr(plain, key).detach().numpy()
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance("nodes against every neighbour"), err_msg=key)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    gradients = [torch.autograd.grad(loss_of(p), parameters, allow_unused=True) for p in (fast, plain)]
+    for a, b in zip(*gradients, strict=True):
+        if b is None:
+            assert a is None or float(a.abs().max()) == 0.0
+            continue
+        scale = max(float(b.abs().max()), 1.0)
+        assert float((a - b).abs().max()) < tolerance("nodes against every neighbour") * scale
+
+
+def test_the_error_on_nodes_falls_exponentially_and_is_measured():
+    model = deserialize(make_tree(Options()))
+    errors = [NodeEngine(model, SHORTEST, n_nodes).error() for n_nodes in (16, 32, 64, 128)]
+    assert errors[0] > 10 * errors[1] > 100 * errors[2]
+    assert errors[3] < 1e-9
+
+
+def test_pairs_closer_than_the_interval_widen_it(cache):
+    model = deserialize(make_tree(Options()))
+    batch = cache(model).batch(0, np.array([0]))
+    narrow = NodeEngine(model, 2.0, 256)
+    result = narrow(batch)
+    assert narrow.shortest < 1.0
+    np.testing.assert_allclose(
+        result.forces.detach().numpy(), PlainEngine(model)(batch).forces.detach().numpy(), rtol=0, atol=1e-8
+    )
+
+
+def test_a_batch_is_the_sum_of_its_frames(cache):
+    model = deserialize(make_tree(Options()))
+    source, engine = cache(model), NodeEngine(model, SHORTEST, 128)
+    together = engine(source.batch(0, np.array([0, 1, 2])))
+    single = [engine(source.batch(0, np.array([k]))) for k in range(3)]
+    np.testing.assert_allclose(together.energy.detach(), [float(s.energy.detach()[0]) for s in single], rtol=1e-13)
+    np.testing.assert_allclose(together.virial.detach(), torch.cat([s.virial.detach() for s in single]), atol=1e-10)
+
+
+def test_a_float32_model_stays_close():
+    tree = make_tree(Options(precision="float32"))
+    model = deserialize(tree)
+    assert NodeEngine(model, SHORTEST).error() < 1e-4
+    assert model.descriptor.networks[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_the_number_of_threads_does_not_change_the_sums(cache, threads):
+    model = deserialize(make_tree(Options()))
+    batch, engine = cache(model).batch(0, np.array([0, 1])), NodeEngine(model, SHORTEST)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = engine(batch).forces.detach()
+        torch.set_num_threads(threads)
+        many = engine(batch).forces.detach()
+    finally:
+        torch.set_num_threads(before)
+    assert float((one - many).abs().max()) < 1e-11
+
+
+def test_initial_weights_follow_the_documented_distributions():
+    section = {
+        "type_map": ["O", "H"],
+        "descriptor": {"type": "se_e2_a", "sel": [8, 16], "rcut": 4.0, "rcut_smth": 0.5, "neuron": [25, 50, 100],
+                       "axis_neuron": 8, "seed": 1, "activation_function": "tanh"},
+        "fitting_net": {"neuron": [240, 240], "resnet_dt": True, "seed": 1, "activation_function": "tanh"},
+    }  # fmt: skip
+    layer = build(section).requires_grad_(False).fitting.networks[0].layers[1]
+    assert float(layer.w.std()) == pytest.approx(1 / np.sqrt(480), rel=0.02)
+    assert float(layer.b.std()) == pytest.approx(1.0, rel=0.2)
+    assert float(layer.idt.mean()) == pytest.approx(0.1, abs=1e-3)
