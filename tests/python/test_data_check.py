@@ -235,6 +235,7 @@ def test_mixed_frame_of_virtual_atoms_only(tmp_path):
         check_systems(load_systems(str(tmp_path / "m")))
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
 @pytest.mark.parametrize("name", ["coord", "energy"])
 def test_damaged_bytes_are_data_errors_or_nothing(name, tiny_system):
     folder = tiny_system("a", n_frames=4)

@@ -80,6 +80,15 @@ def test_statistics_leave_out_virtual_atoms(tmp_path):
     assert abs(distance - 1.5) <= tolerance("distance") and counts.tolist() == [1, 1]
 
 
+def test_frames_are_spread_over_systems(tiny_system):
+    systems = [load_systems(str(tiny_system(f"s{n}", n_frames=n)))[0] for n in (1, 10, 30)]
+    assert [len(frames) for frames in statistics.spread_frames(systems, None)] == [1, 10, 30]
+    chosen = [frames.tolist() for frames in statistics.spread_frames(systems, 8)]
+    assert chosen == [[0], [0, 9], [0, 5, 11, 17, 23, 29]]
+    some = statistics.neighbor_stat(systems, 3.0, 2, max_frames=8)[0]
+    assert some >= statistics.neighbor_stat(systems, 3.0, 2)[0]
+
+
 def test_statistics_refuse_overlap(tmp_path):
     positions = np.random.default_rng(0).uniform(0, 3, (3, 4, 3))
     positions[2, 3] = positions[2, 1]

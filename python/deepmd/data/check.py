@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from deepmd.data.expand import expand, open_path
 from deepmd.data.inspection import Histograms, Inspection, SystemReport
+from deepmd.data.neighbor_stat import spread_frames
 from deepmd.data.system import System
 from deepmd.errors import DataError
 
@@ -70,12 +71,12 @@ def check_systems(
     size and spread evenly in each; everything else covers all frames. With `strict`, the first fault is raised as a
     DataError; otherwise the report lists all of them.
     """
-    total = max(1, sum(system.n_frames for system in systems))
+    chosen = spread_frames(systems, max_frames)
     report = Report(histograms=Histograms() if histograms else None)
-    with tqdm(systems, desc="checking data", unit="system", disable=None, delay=2.0) as bar:
-        for system in bar:
-            share = None if max_frames is None else -(-max_frames * system.n_frames // total)
-            report.systems.append(Inspection(system, share, report.histograms).run())
+    with tqdm(total=len(systems), desc="checking data", unit="system", disable=None, delay=2.0) as bar:
+        for system, frames in zip(systems, chosen, strict=True):
+            report.systems.append(Inspection(system, frames, report.histograms).run())
+            bar.update()
     if strict:
         report.raise_for_faults()
     return report

@@ -58,7 +58,7 @@ def expand(element: str, rglob_patterns: Sequence[str] | None = None) -> list[st
         )
     if not found:
         if _is_lmdb(element):
-            raise DataError(f"{element} is an LMDB data base, which is not read; convert it to npy sets with dpdata")
+            raise DataError(f"{element} is an LMDB data base, which is not read; convert it with dpdata (deepmd/lmdb)")
         raise DataError(
             f"{element} has no data system in it, expected a folder with type.raw; mend the path in `systems`"
         )

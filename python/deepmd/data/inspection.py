@@ -11,7 +11,7 @@ from deepmd.data import virial_hint
 from deepmd.data.distances import pair_finder
 from deepmd.data.elements import density, expected_distance
 from deepmd.data.finite import first_bad
-from deepmd.data.neighbor_stat import real_frames
+from deepmd.data.neighbor_stat import evenly, real_frames
 from deepmd.data.system import System
 from deepmd.errors import DataError
 from deepmd.keys import FIELDS
@@ -21,6 +21,7 @@ OVERLAP = 0.1
 
 _REACH = 3.0  # A; pairs beyond it are not looked at
 _BLOCK_BYTES = 16 << 20
+_VIRIAL_FRAMES = 400
 _LARGE_FORCE = 50.0  # eV/A
 _EV_PER_A3_IN_GPA = 160.21766208
 BINS = np.linspace(0.0, _REACH, 151)
@@ -60,11 +61,14 @@ class Histograms:
 
 
 class Inspection:
-    """Runs all checks on one system; `report` holds what was found."""
+    """Runs all checks on one system; `report` holds what was found.
 
-    def __init__(self, system: System, max_frames: int | None, histograms: Histograms | None = None):
+    `frames` are those in which distances and sizes of forces are looked at.
+    """
+
+    def __init__(self, system: System, frames: np.ndarray, histograms: Histograms | None = None):
         self.system = system
-        self.max_frames = max_frames
+        self.frames = frames
         self.histograms = histograms
         self.report = SystemReport(system.name, system.n_frames, system.n_atoms, system.periodic, system.mixed)
 
@@ -135,7 +139,7 @@ class Inspection:
         self.report.density = None if self.system.mixed else density(self.report.elements, low, high)
 
     def _distances(self) -> None:
-        frames = _spread(self.system.n_frames, self.max_frames)
+        frames = self.frames
         self.report.frames_looked_at = len(frames)
         find = pair_finder(_REACH)
         names = np.array(self.system.type_map)
@@ -224,7 +228,7 @@ class Inspection:
 
     def _forces(self) -> None:
         largest, total, count = (0.0, 0), 0.0, 0
-        frames = _spread(self.system.n_frames, self.max_frames)
+        frames = self.frames
         step = max(1, _BLOCK_BYTES // (24 * self.system.n_atoms))
         for rows in _parts(len(frames), step):
             part = frames[rows]
@@ -245,7 +249,7 @@ class Inspection:
             self.report.warnings.append(f"{self.system.name}: all forces are zero; remove force.npy if there are none")
 
     def _virials(self) -> None:
-        frames = _spread(self.system.n_frames, 400)
+        frames = evenly(self.system.n_frames, _VIRIAL_FRAMES)
         virial, found = self.system.read("virial", frames)
         frames, virial = frames[found], virial[found]
         if not len(frames):
@@ -269,12 +273,6 @@ class Inspection:
 def _parts(n_frames: int, step: int) -> Iterator[np.ndarray]:
     for start in range(0, n_frames, step):
         yield np.arange(start, min(start + step, n_frames))
-
-
-def _spread(n_frames: int, most: int | None) -> np.ndarray:
-    if most is None or n_frames <= most:
-        return np.arange(n_frames)
-    return np.unique(np.linspace(0, n_frames - 1, max(most, 1)).astype(np.int64))
 
 
 def _pair_name(code: int, names: np.ndarray) -> str:

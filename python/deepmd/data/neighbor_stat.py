@@ -18,20 +18,22 @@ _CHUNK = 64  # frames read at once
 
 
 def neighbor_stat(
-    systems: Sequence[System], rcut: float, n_types: int, one_type: bool = False
+    systems: Sequence[System], rcut: float, n_types: int, one_type: bool = False, max_frames: int | None = None
 ) -> tuple[float, np.ndarray]:
     """Shortest distance of two atoms (A; inf if none are nearer than rcut), and the largest number of neighbours.
 
     The counts [n_types] are by type of the neighbour, each the largest over all atoms and frames; with `one_type` [1],
-    the largest count whatever the types. Two atoms on one spot are refused.
+    the largest count whatever the types. Two atoms on one spot are refused. About `max_frames` frames are looked at
+    (None: all), shared among the systems by size and spread evenly in each.
     """
     find = pair_finder(rcut)
     shortest = math.inf
     largest = np.zeros(1 if one_type else n_types, dtype=np.int64)
-    total = sum(system.n_frames for system in systems)
+    chosen = spread_frames(systems, max_frames)
+    total = sum(len(frames) for frames in chosen)
     with tqdm(total=total, desc="neighbour statistics", unit="frame", disable=None, delay=2.0) as bar:
-        for system in systems:
-            for frame, positions, cell, types in real_frames(system):
+        for system, frames in zip(systems, chosen, strict=True):
+            for frame, positions, cell, types in real_frames(system, frames):
                 i, j, vectors = find(positions, cell)
                 bar.update()
                 if not len(i):
@@ -45,6 +47,20 @@ def neighbor_stat(
                 counts = np.bincount(i * len(largest) + kinds, minlength=len(positions) * len(largest))
                 np.maximum(largest, counts.reshape(-1, len(largest)).max(axis=0), out=largest)
     return shortest, largest
+
+
+def spread_frames(systems: Sequence[System], most: int | None) -> list[np.ndarray]:
+    """Frames to look at in each system: all, or about `most` altogether, at least one a system."""
+    total = max(1, sum(system.n_frames for system in systems))
+    shares = [system.n_frames if most is None else -(-most * system.n_frames // total) for system in systems]
+    return [evenly(system.n_frames, max(share, 1)) for system, share in zip(systems, shares, strict=True)]
+
+
+def evenly(n_frames: int, most: int) -> np.ndarray:
+    """At most `most` frames, evenly from the first to the last."""
+    if n_frames <= most:
+        return np.arange(n_frames)
+    return np.unique(np.linspace(0, n_frames - 1, most).astype(np.int64))
 
 
 def real_frames(
