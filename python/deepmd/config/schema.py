@@ -18,7 +18,6 @@ def train_schema() -> list[Argument]:
         loss.argument(),
         training.argument(),
         training.validating(),
-        Argument("$schema", str, optional=True, doc="Address of a JSON schema, for editors."),
     ]
 
 
