@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,21 +10,10 @@ from pathlib import Path
 import lammps_run
 import numpy as np
 import pytest
-from reference.tiny_models import Frame, Options, make_frames, make_tree
+from lammps_models import MODELS
+from reference.tiny_models import Frame, make_frames, make_tree
 
 HERE = Path(__file__).resolve().parent
-MODELS = {
-    "plain": Options(),
-    "permuted": Options(type_map=["H", "O"]),
-    "other": Options(seed=2),
-    "third": Options(seed=3),
-    "hydrogen": Options(type_map=["H"], sel=[20]),
-    "metals": Options(type_map=["Co", "Ni"]),
-    "fparam": Options(n_fparam=2, seed=5),
-    "default_fparam": Options(n_fparam=1, default_fparam=[0.3], seed=6),
-    "aparam": Options(n_fparam=1, n_aparam=1, seed=7),
-    "long": Options(rcut=4.5),
-}
 
 
 @pytest.fixture(scope="session")
@@ -79,17 +67,12 @@ def frames() -> dict[str, Frame]:
 @pytest.fixture(scope="session")
 def run_cases(plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict], dict]:
     """Runs {name: input lines} one after the other in one process: {name: {"error", "screen", "energy"}}."""
-    from importlib import metadata
 
     def call(cases: dict[str, list[str]]) -> dict:
         folder = tmp_path_factory.mktemp("cases")
         (folder / "cases.json").write_text(json.dumps(cases))
-        environment = lammps_run.plain_environment()
-        environment["LAMMPS_PLUGIN_PATH"] = str(plugin.parent)
-        mpi = [str(Path(str(p.locate())).resolve().parent) for p in metadata.files("mpich") or [] if "libmpi.so" in str(p)]
-        environment["LD_LIBRARY_PATH"] = os.pathsep.join(mpi[:1])
         command = [sys.executable, str(HERE / "lammps_cases.py"), "cases.json", "answers.json"]
-        outcome = lammps_run.run_program(command, folder, environment)
+        outcome = lammps_run.run_program(command, folder, lammps_run.library_environment(plugin))
         assert outcome.status == 0, outcome.output[-3000:]
         return json.loads((folder / "answers.json").read_text())
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,12 @@ def plain_environment() -> dict[str, str]:
     unwanted = ("LAMMPS_PLUGIN_PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
     kept = {key: value for key, value in os.environ.items() if key not in unwanted}
     return {**kept, "OMP_NUM_THREADS": "1"}
+
+
+def library_environment(plugin: Path) -> dict[str, str]:
+    """What `lmp` sets up before it starts, for Python programs that load LAMMPS as a library."""
+    found = [Path(str(p.locate())).resolve().parent for p in metadata.files("mpich") or [] if "libmpi.so" in str(p)]
+    return {**plain_environment(), "LAMMPS_PLUGIN_PATH": str(plugin.parent), "LD_LIBRARY_PATH": str(found[0])}
 
 
 @dataclass
@@ -150,9 +157,10 @@ def write_data(job: Job, path: Path) -> None:
     lines += [f"{low[a]:.17g} {high[a]:.17g} {axis}lo {axis}hi" for a, axis in enumerate("xyz")]
     if tilt is not None and any(tilt):
         lines.append("{:.17g} {:.17g} {:.17g} xy xz yz".format(*tilt))
-    lines += ["", "Masses", "", *[f"{k + 1} {mass:.17g}" for k, mass in enumerate(job.masses)], "", "Atoms # atomic", ""]
+    lines += ["", "Masses", "", *[f"{k + 1} {mass:.17g}" for k, mass in enumerate(job.masses)]]
     ids = np.arange(1, n + 1) if job.ids is None else job.ids
-    lines += ["{} {} {:.17g} {:.17g} {:.17g}".format(i, t, *r) for i, t, r in zip(ids, job.types, positions, strict=True)]
+    atoms = zip(ids, job.types, positions, strict=True)
+    lines += ["", "Atoms # atomic", "", *["{} {} {:.17g} {:.17g} {:.17g}".format(i, t, *r) for i, t, r in atoms]]
     path.write_text("\n".join(lines) + "\n")
 
 
@@ -185,7 +193,7 @@ thermo_style custom step pe vol lx ly lz xy xz yz c_p[1] c_p[2] c_p[3] c_p[4] c_
 {job.before_run}
 dump d all custom {max(1, job.steps)} {job.name}.dump {" ".join(COLUMNS)}
 dump_modify d sort id format float %.17g
-{job.run or f'run {job.steps}'}
+{job.run or f"run {job.steps}"}
 print "{numbers}" file {job.name}.numbers
 """
 

@@ -1,4 +1,4 @@
-"""Inputs with a mistake in them, and what LAMMPS says: the words that let a user mend it. Also inputs that must pass."""
+"""Inputs with a mistake in them and the words that let a user mend it; also inputs that must pass."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lammps_models import MODELS
 from lammps_run import run_lammps
 
 CREATE = [
@@ -87,11 +88,12 @@ def bonded(path: Path, special: str) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
-def bad_inputs(files: dict[str, str], folder: Path) -> dict[str, tuple[list[str], list[str]]]:
-    """Name: (input lines, words that the error must contain)."""
-    plain = f"deepmd {files['plain']}"
-    vector = "compute v all reduce sum x y z"
-    table = {
+Table = dict[str, tuple[list[str], list[str]]]  # name: (input lines, words that the error must contain)
+
+
+def bad_files(files: dict[str, str], folder: Path) -> Table:
+    """Model files that are none."""
+    return {
         "no file": (script("deepmd"), ["no model file", "pair_style deepmd graph.pth"]),
         "missing file": (script("deepmd absent.pth"), ["absent.pth", "No such file"]),
         "folder": (script(f"deepmd {folder}"), [str(folder), "directory"]),
@@ -101,6 +103,14 @@ def bad_inputs(files: dict[str, str], folder: Path) -> dict[str, tuple[list[str]
         "flipped bit": (script(f"deepmd {files['flipped']}"), ["flipped.pth", "damaged"]),
         "checkpoint": (script(f"deepmd {files['checkpoint']}"), ["checkpoint", "dp freeze"]),
         "foreign model": (script(f"deepmd {files['foreign']}"), ["foreign.pth", "dp convert-backend"]),
+    }  # fmt: skip
+
+
+def bad_words(files: dict[str, str], folder: Path) -> Table:
+    """Words of pair_style."""
+    plain = f"deepmd {files['plain']}"
+    vector = "compute v all reduce sum x y z"
+    return {
         "unknown keyword": (script(f"{plain} bogus 1"), ["unknown keyword 'bogus'"]),
         "misspelt keyword": (script(f"{plain} out_frq 10"), ["'out_frq'", "did you mean 'out_freq'"]),
         "word after the keywords": (script(f"{plain} atomic foo"), ["unknown keyword 'foo'"]),
@@ -126,6 +136,13 @@ def bad_inputs(files: dict[str, str], folder: Path) -> dict[str, tuple[list[str]
             script(f"deepmd {files['aparam']} fparam 1 aparam_from_compute v", after=[vector]),
             ["'v'", "per atom"],
         ),
+    }  # fmt: skip
+
+
+def bad_elements(files: dict[str, str], folder: Path) -> Table:
+    """Names and masses."""
+    plain = f"deepmd {files['plain']}"
+    return {
         "unknown element": (script(plain, "* * O Fe"), ["element Fe not found", "O H"]),
         "too few names": (script(plain, "* * O"), ["got 1", "2 atom type", "NULL"]),
         "too many names": (script(plain, "* * O H H"), ["got 3", "2 atom type"]),
@@ -152,6 +169,13 @@ def bad_inputs(files: dict[str, str], folder: Path) -> dict[str, tuple[list[str]
             script(f"deepmd {files['hydrogen']}", "* *", masses=["mass 1 1.008", "mass 2 1.008"]),
             ["only 1 element"],
         ),
+    }  # fmt: skip
+
+
+def bad_surroundings(files: dict[str, str], folder: Path) -> Table:
+    """What the rest of the input does."""
+    plain = f"deepmd {files['plain']}"
+    return {
         "units lj": (script(plain, start=["units lj", "atom_style atomic"]), ["units lj", "units metal"]),
         "newton off": (
             script(plain, start=["units metal", "newton off", "atom_style atomic"]),
@@ -179,7 +203,10 @@ def bad_inputs(files: dict[str, str], folder: Path) -> dict[str, tuple[list[str]
             ["model_devi.out", "No such file"],
         ),
         "atomic with holes in the IDs": (
-            script(f"deepmd {files['plain']} {files['other']} atomic out_file devi.out", after=["delete_atoms random count 1 yes all NULL 3 compress no"]),
+            script(
+                f"deepmd {files['plain']} {files['other']} atomic out_file devi.out",
+                after=["delete_atoms random count 1 yes all NULL 3 compress no"],
+            ),
             ["atomic", "reset_atoms id"],
         ),
         "atoms on one spot": (
@@ -191,6 +218,13 @@ def bad_inputs(files: dict[str, str], folder: Path) -> dict[str, tuple[list[str]
             ["scale", "* *"],
         ),
     }  # fmt: skip
+
+
+def bad_inputs(files: dict[str, str], folder: Path) -> Table:
+    """All of them."""
+    table: Table = {}
+    for part in (bad_files, bad_words, bad_elements, bad_surroundings):
+        table |= part(files, folder)
     return table
 
 
@@ -238,8 +272,7 @@ def answers(files, run_cases, tmp_path_factory):
 
 
 # The names are needed before the models exist.
-NAMES = {key: "x" for key in ("plain", "fparam", "aparam", "hydrogen", "metals", "permuted", "long", "other", "nowhere")}
-NAMES |= {key: "x" for key in ("empty", "text", "truncated", "flipped", "checkpoint", "foreign", "default_fparam")}
+NAMES = {key: "x" for key in (*MODELS, "empty", "text", "truncated", "flipped", "checkpoint", "foreign", "nowhere")}
 
 
 @pytest.mark.parametrize("name", bad_inputs(NAMES, Path("/tmp")))
@@ -259,7 +292,8 @@ def test_a_right_input_runs(name, answers):
 
 def test_masses_and_defaults_do_not_change_the_energy(answers):
     energy = {name: answers[name]["energy"] for name in good_inputs(NAMES, Path("/tmp"))}
-    for name in ("bare line with masses", "deuterium", "bare line with deuterium", "self-test off", "two models of one kind"):
+    same = ("bare line with masses", "deuterium", "bare line with deuterium", "self-test off", "two models of one kind")
+    for name in same:
         assert energy[name] == energy["names"]
     assert energy["default fparam"] == energy["fparam over the default"] != energy["names"]
     assert energy["fparam from compute"] != energy["default fparam"]
@@ -270,11 +304,12 @@ def test_masses_and_defaults_do_not_change_the_energy(answers):
 
 def test_the_report_names_model_types_and_masses(answers, files):
     screen = answers["deuterium"]["screen"]
-    for words in (">>> Info of model(s):", files["plain"], "rcut in model:      4", "ntypes in model:    2", "self-test passed"):
-        assert words in screen
+    assert ">>> Info of model(s):" in screen and files["plain"] in screen and "self-test passed" in screen
+    assert "rcut in model:      4" in screen and "ntypes in model:    2" in screen
     table = [line.split() for line in screen.splitlines()]
     assert ["1", "16", "O", "0"] in table and ["2", "2", "H", "1"] in table
-    assert ["2", "1.008", "NULL", "invisible"] in [line.split() for line in answers["invisible type"]["screen"].splitlines()]
+    table = [line.split() for line in answers["invisible type"]["screen"].splitlines()]
+    assert ["2", "1.008", "NULL", "invisible"] in table
     assert "neigh_modify exclude" in answers["exclusions"]["screen"]
 
 
@@ -283,7 +318,8 @@ def test_atoms_on_one_spot_end_the_program(ranks, models, tmp_path):
     lines = script(f"deepmd {models['plain']}", after=["create_atoms 1 single 4.01 4.0 4.0 units box"])
     outcome = run_lammps("\n".join(lines), tmp_path, ranks)
     assert outcome.status != 0
-    assert "and 65 are 0.01 Angstrom apart" in outcome.output or "atoms 65 and" in outcome.output, outcome.output[-2000:]
+    assert "0.01 Angstrom apart" in outcome.output, outcome.output[-2000:]
+    assert "and 65 are" in outcome.output or "atoms 65 and" in outcome.output
     assert "nan" not in outcome.output.lower()
 
 

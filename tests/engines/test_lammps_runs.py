@@ -11,6 +11,12 @@ from lammps_run import MASSES, Job, Result, make_job, run_jobs, run_lammps, six,
 from reference.tiny_models import Frame
 
 DYNAMICS = "velocity all create 600 4711 mom yes loop geom\nfix move all nve\ntimestep 0.0002"
+DRIFT = f"{DYNAMICS}\nvelocity all set 200 100 0 sum yes"
+DEFORM = f"{DYNAMICS}\nfix box all deform 5 x scale 0.97 xy delta 2.5 flip yes"
+DELETE = f"{DYNAMICS}\nrun 10\ndelete_atoms random fraction 0.4 yes all NULL 77"
+SCALE = "variable s equal 0.25\nfix s all adapt 1 pair deepmd scale * * v_s"
+SWAP = f"{DYNAMICS}\nunfix move\nfix swap all atom/swap 1 5 29494 1e9 ke no types 1 2"
+FROM_COMPUTE = "compute v all property/atom id"
 LJ = "pair_coeff * * lj/cut 0.002 1.5"
 
 
@@ -30,29 +36,27 @@ def serial_jobs(frames: dict[str, Frame], paths: dict[str, str]) -> list[Job]:
 
     deepmd = "pair_coeff * * deepmd O H"
     aparam = f"{paths['aparam']} fparam 0.4"
-    from_compute = "variable a atom 0.1*id\ncompute a all reduce sum x\nfix a all store/state 0 v_a\ncompute v all property/atom id"
     argon = make_job("argon", skewed, plain, ("O", "H", "NULL"))
     argon.types = np.where(np.arange(len(argon.types)) % 4 == 0, 3, argon.types)
     mixed = "pair_coeff 1*2 3 lj/cut 0.002 1.5\npair_coeff 3 3 lj/cut 0.002 1.5"
     only_argon = f"pair_coeff * * 0.0 1.5\n{mixed.replace('lj/cut ', '')}"
-    swap = "fix swap all atom/swap 1 5 29494 1e9 ke no types 1 2"
     return [
         make_job("dynamics", bulk, plain, before_run=DYNAMICS, steps=60),
         make_job("start", bulk, plain),
-        make_job("drift", frames["molecule"], plain, before_run=f"{DYNAMICS}\nvelocity all set 200 100 0 sum yes", steps=60),
-        make_job("deform", skewed, plain, before_run=f"{DYNAMICS}\nfix box all deform 5 x scale 0.97 xy delta 2.5 flip yes", steps=42),
-        make_job("delete", bulk, plain, before_run=f"{DYNAMICS}\nrun 10\ndelete_atoms random fraction 0.4 yes all NULL 77", steps=10),
-        make_job("swap", bulk, plain, before_run=f"{DYNAMICS}\nunfix move\n{swap}", steps=5),
+        make_job("drift", frames["molecule"], plain, before_run=DRIFT, steps=60),
+        make_job("deform", skewed, plain, before_run=DEFORM, steps=42),
+        make_job("delete", bulk, plain, before_run=DELETE, steps=10),
+        make_job("swap", bulk, plain, before_run=SWAP, steps=5),
         dataclasses.replace(
-            make_job("swap_null", bulk, plain, before_run=f"{DYNAMICS}\nunfix move\n{swap}", steps=5),
+            make_job("swap_null", bulk, plain, before_run=SWAP, steps=5),
             coeff="pair_coeff * * O NULL", masses=[MASSES["O"], MASSES["O"]],
         ),
         make_job("minimise", skewed, plain, run="min_style cg\nminimize 0 1e-3 20 60"),
         make_job("twice", skewed, plain, before_run="run 0\nrun 0 post no"),
-        make_job("scaled", skewed, plain, before_run="variable s equal 0.25\nfix s all adapt 1 pair deepmd scale * * v_s"),
+        make_job("scaled", skewed, plain, before_run=SCALE),
         make_job("fparam", skewed, f"{paths['fparam']} fparam 0.3 -0.2"),
         make_job("aparam", skewed, f"{aparam} aparam 0.7"),
-        make_job("aparam_compute", skewed, f"{aparam} aparam_from_compute v", before_run=from_compute),
+        make_job("aparam_compute", skewed, f"{aparam} aparam_from_compute v", before_run=FROM_COMPUTE),
         hybrid("lj", "lj/cut 5.0", LJ.replace("lj/cut ", "")),
         hybrid("overlay", f"hybrid/overlay deepmd {plain} lj/cut 5.0", f"{deepmd}\n{LJ}"),
         hybrid("half", f"hybrid/scaled 0.5 deepmd {plain} 2.0 lj/cut 5.0", f"{deepmd}\n{LJ}"),
@@ -154,10 +158,9 @@ def test_sums_of_styles(name, parts, results):
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_a_trajectory_does_not_depend_on_the_ranks(ranks, results, frames, models, tmp_path):
     options = {"before_run": DYNAMICS, "steps": 60, "after_box": "neighbor 0.3 bin"}
-    drift = f"{DYNAMICS}\nvelocity all set 200 100 0 sum yes"
     jobs = [
         make_job("dynamics", frames["bulk"], str(models["plain"]), **options),
-        make_job("drift", frames["molecule"], str(models["plain"]), before_run=drift, steps=60),
+        make_job("drift", frames["molecule"], str(models["plain"]), before_run=DRIFT, steps=60),
     ]
     parallel = run_jobs(jobs, tmp_path, ranks)
     for name, result in parallel.items():
@@ -183,8 +186,8 @@ run 200
         tmp_path,
     )
     assert outcome.status == 0, outcome.output[-2000:]
-    rows = [line.split() for line in outcome.output.splitlines() if len(line.split()) == 3 and line.split()[0].isdigit()]
-    total, kinetic = np.array(rows, dtype=float)[:, 1:].T
+    rows = [line.split() for line in outcome.output.splitlines()]
+    total, kinetic = np.array([row for row in rows if len(row) == 3 and row[0].isdigit()], dtype=float)[:, 1:].T
     assert len(total) == 11
     assert np.ptp(total) < 2e-3 * np.ptp(kinetic)  # velocity Verlet: the wobble is of second order in the time step
 
@@ -272,7 +275,8 @@ print "$(pe:%.15g)" file ${{name}}.energy
     assert outcome.status == 0, outcome.output
     for name in ("plain", "other"):
         expected = float(evaluate(name, frames["skewed"])["energy"])
-        assert float((tmp_path / f"{name}.energy").read_text()) == pytest.approx(expected, rel=tolerance("LAMMPS energy"))
+        energy = float((tmp_path / f"{name}.energy").read_text())
+        assert energy == pytest.approx(expected, rel=tolerance("LAMMPS energy"))
 
 
 def test_rerun_and_long_range_electrostatics(frames, models, tmp_path):
@@ -300,7 +304,9 @@ lattice sc 3.0
 create_box 2 box
 create_atoms 1 box
 mass * 15.999
-set group all charge 0.0
+set type 1 charge 0.0
+set atom 1 charge 1e-9
+set atom 2 charge -1e-9
 pair_style deepmd {models["plain"]}
 pair_coeff * * O O
 run 0
@@ -309,7 +315,7 @@ kspace_style pppm 1e-4
 run 0
 print "ENERGY $(pe:%.15g)"
 """
-    outcome = run_lammps(script.replace("set group all charge 0.0", "set type 1 charge 0.0\nset atom 1 charge 1e-9\nset atom 2 charge -1e-9"), tmp_path)
+    outcome = run_lammps(script, tmp_path)
     assert outcome.status == 0, outcome.output[-2000:]
     first, second = outcome.output.split("RERUN", 1)
 
