@@ -1,5 +1,6 @@
 #include "model_evaluator.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <set>
@@ -18,6 +19,9 @@ namespace {
 constexpr double kFarthest = 1e7;  // Angstrom
 // Below this distance between opposite faces no crystal exists and the images within the cutoff run into millions.
 constexpr double kThinnest = 0.5;  // Angstrom
+// Entries of the neighbour lists of structures that go into one call. Joining pays while the fixed cost of a call counts:
+// measured on a CPU, 8 beads of 24 atoms take 30 % less time, with 192 atoms there is nothing left to gain.
+constexpr std::int64_t kJointPairs = 40000;
 
 // Smallest distance between opposite faces of the cell; 0 for a degenerate one.
 double thickness(const std::array<double, 9>& cell) {
@@ -121,7 +125,7 @@ std::string ModelEvaluator::description() const {
 }
 
 std::string ModelEvaluator::atom_text(std::size_t i) const {
-  return "atom " + std::to_string(i) + " (" + names_[i] + ", counted from 0)";
+  return "atom " + std::to_string(i + 1) + " (" + names_[i] + ")";
 }
 
 void ModelEvaluator::check_frame(const Frame& frame) const {
@@ -163,17 +167,23 @@ void ModelEvaluator::fail(deepmd_status status) const {
   }
 }
 
-void ModelEvaluator::evaluate_one(const Frame& frame, Evaluation& result) {
-  Geometry geometry;
-  geometry.n_atoms = n_atoms();
-  geometry.positions = frame.positions.data();
-  geometry.cell = periodic_ ? frame.cell.data() : nullptr;
-  geometry.pbc = periodic_ ? pbc_.data() : nullptr;
+Geometry ModelEvaluator::geometry_of(const Frame& frame) const {
+  return {n_atoms(), frame.positions.data(), periodic_ ? frame.cell.data() : nullptr,
+          periodic_ ? pbc_.data() : nullptr};
+}
+
+deepmd_list ModelEvaluator::update_list(const Frame& frame) {
   deepmd_list list{};
-  deepmd_status status = pool_->update(geometry, &list);
+  const deepmd_status status = pool_->update(geometry_of(frame), &list);
   if (status != DEEPMD_OK) {
     fail(status);
   }
+  return list;
+}
+
+void ModelEvaluator::evaluate_one(const Frame& frame, Evaluation& result) {
+  const deepmd_list list = update_list(frame);
+  const Geometry geometry = geometry_of(frame);
   deepmd_input input;
   deepmd_input_init(&input);
   input.n_local = geometry.n_atoms;
@@ -190,23 +200,78 @@ void ModelEvaluator::evaluate_one(const Frame& frame, Evaluation& result) {
   output.energy = &result.energy;
   output.forces = result.forces.data();
   output.virial = result.virial.data();
-  status = deepmd_evaluate(model_.get(), &input, &output);
+  const deepmd_status status = deepmd_evaluate(model_.get(), &input, &output);
   if (status != DEEPMD_OK) {
     fail(status);
   }
   ++n_evaluated_;
 }
 
+// False if the joint system was refused; evaluated one by one, the structures then give the reason with the right atoms.
+bool ModelEvaluator::evaluate_joint(const std::vector<const Frame*>& frames, Evaluation* const* results) {
+  joint_.start(types_, aparam_);
+  for (const Frame* frame : frames) {
+    joint_.add(*frame, update_list(*frame));
+  }
+  const Geometry geometry = geometry_of(*frames[0]);
+  deepmd_input input;
+  deepmd_input_init(&input);
+  deepmd_output output;
+  deepmd_output_init(&output);
+  input.cell = geometry.cell;
+  input.pbc = geometry.pbc;
+  input.fparam = fparam_.empty() ? nullptr : fparam_.data();
+  joint_.describe(input, output);
+  if (deepmd_evaluate(model_.get(), &input, &output) != DEEPMD_OK) {
+    return false;
+  }
+  for (std::size_t k = 0; k < frames.size(); ++k) {
+    joint_.take(k, *results[k]);
+  }
+  n_evaluated_ += static_cast<std::int64_t>(frames.size());
+  return true;
+}
+
+// Structures that are all different.
+void ModelEvaluator::evaluate_distinct(const std::vector<const Frame*>& frames,
+                                       const std::vector<Evaluation*>& results) {
+  std::size_t group = 1;
+  const auto same_cell = [&](const Frame* frame) { return !periodic_ || frame->cell == frames[0]->cell; };
+  if (frames.size() > 1 && std::all_of(frames.begin(), frames.end(), same_cell)) {
+    const deepmd_list list = update_list(*frames[0]);
+    group = static_cast<std::size_t>(kJointPairs / std::max<std::int64_t>(list.first[list.n_centers], 1));
+  }
+  for (std::size_t start = 0; start < frames.size();) {
+    const std::size_t end = std::min(start + std::max<std::size_t>(group, 1), frames.size());
+    const std::vector<const Frame*> part(frames.begin() + static_cast<std::ptrdiff_t>(start),
+                                         frames.begin() + static_cast<std::ptrdiff_t>(end));
+    const bool done = end - start > 1 && evaluate_joint(part, results.data() + start);
+    for (; start < end; ++start) {
+      if (!done) {
+        evaluate_one(*frames[start], *results[start]);
+      }
+    }
+  }
+}
+
 void ModelEvaluator::evaluate(const std::vector<Frame>& frames, std::vector<Evaluation>& results) {
   results.resize(frames.size());
+  std::vector<const Frame*> distinct;
+  std::vector<Evaluation*> places;
+  // i-PI fills up a batch with copies of the last structure.
+  const auto is_copy = [&](std::size_t k) { return k > 0 && same_frame(frames[k], frames[k - 1]); };
   for (std::size_t k = 0; k < frames.size(); ++k) {
-    // i-PI fills up a batch with copies of the last structure.
-    if (k > 0 && same_frame(frames[k], frames[k - 1])) {
-      results[k] = results[k - 1];
-      continue;
+    if (!is_copy(k)) {
+      check_frame(frames[k]);
+      distinct.push_back(&frames[k]);
+      places.push_back(&results[k]);
     }
-    check_frame(frames[k]);
-    evaluate_one(frames[k], results[k]);
+  }
+  evaluate_distinct(distinct, places);
+  for (std::size_t k = 1; k < frames.size(); ++k) {
+    if (is_copy(k)) {
+      results[k] = results[k - 1];
+    }
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include "deepmd/deepmd.h"
 #include "driver_config.hpp"
+#include "joint_system.hpp"
 #include "list_pool.hpp"
 #include "protocol.hpp"
 
@@ -34,9 +35,13 @@ class ModelEvaluator : public Evaluator {
   void check_atoms(const DriverConfig& config) const;
   void take_parameters(const DriverConfig& config);
   void check_frame(const Frame& frame) const;
+  Geometry geometry_of(const Frame& frame) const;
+  deepmd_list update_list(const Frame& frame);
   void evaluate_one(const Frame& frame, Evaluation& result);
+  bool evaluate_joint(const std::vector<const Frame*>& frames, Evaluation* const* results);
+  void evaluate_distinct(const std::vector<const Frame*>& frames, const std::vector<Evaluation*>& results);
   [[noreturn]] void fail(deepmd_status status) const;
-  std::string atom_text(std::size_t i) const;
+  std::string atom_text(std::size_t i) const;  // counted from 1, as the core does
 
   std::vector<std::string> names_;
   std::vector<int> types_;
@@ -47,6 +52,7 @@ class ModelEvaluator : public Evaluator {
   std::unique_ptr<ListPool> pool_;
   std::vector<double> fparam_;  // [dim_fparam], empty: the model's default
   std::vector<double> aparam_;  // [n_atoms][dim_aparam]
+  JointSystem joint_;
   std::int64_t n_evaluated_ = 0;
 };
 

@@ -2,7 +2,7 @@
 set(DP_IPI_SOURCE_FOLDER ${CMAKE_CURRENT_LIST_DIR})
 
 function(dp_ipi_add_parts name)
-  set(sources atom_names driver_config help list_pool model_evaluator protocol socket)
+  set(sources atom_names driver_config help joint_system list_pool model_evaluator protocol socket)
   list(TRANSFORM sources PREPEND ${DP_IPI_SOURCE_FOLDER}/)
   list(TRANSFORM sources APPEND .cpp)
   add_library(${name} STATIC ${sources})

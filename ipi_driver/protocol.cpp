@@ -257,7 +257,7 @@ void Protocol::check_results() const {
     }
     for (std::size_t k = 0; k < result.forces.size(); ++k) {
       if (!std::isfinite(result.forces[k])) {
-        refuse("the model's force on atom " + std::to_string(k / 3) + " (counted from 0) is not finite; it is not sent");
+        refuse("the model's force on atom " + std::to_string(k / 3 + 1) + " is not finite; it is not sent");
       }
     }
     if (log_ != nullptr) {

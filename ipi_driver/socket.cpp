@@ -75,7 +75,7 @@ bool wait_ready(int descriptor, short events, double seconds) {
 
 std::string seconds_text(double seconds) {
   char text[32];
-  std::snprintf(text, sizeof text, "%g s", seconds);
+  std::snprintf(text, sizeof text, "%.3g s", seconds);
   return text;
 }
 
@@ -189,15 +189,16 @@ Socket Socket::connect(const Address& address, const Patience& patience) {
     if (descriptor >= 0) {
       return Socket(descriptor, patience);
     }
-    const std::chrono::duration<double> spent = Clock::now() - start + pause;
-    if (!worth_another_try(error) || (patience.connect > 0.0 && spent.count() > patience.connect)) {
-      fail_connect(address, error, std::chrono::duration<double>(Clock::now() - start).count());
+    const double spent = std::chrono::duration<double>(Clock::now() - start).count();
+    if (!worth_another_try(error) || (patience.connect > 0.0 && spent >= patience.connect)) {
+      fail_connect(address, error, spent);
     }
     if (!told) {
       std::fprintf(stderr, "dp_ipi: waiting for i-PI at %s (%s)\n", address.text().c_str(), std::strerror(error));
       told = true;
     }
-    std::this_thread::sleep_for(pause);
+    const std::chrono::duration<double> rest(patience.connect > 0.0 ? patience.connect - spent : 1.0);
+    std::this_thread::sleep_for(std::min<std::chrono::duration<double>>(pause, rest));
     pause = std::min(pause * 3 / 2, std::chrono::milliseconds(500));
   }
 }

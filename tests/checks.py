@@ -23,6 +23,7 @@ TOLERANCES: dict[str, tuple[float, str]] = {
     "LAMMPS force": (1e-9, "LAMMPS wraps positions and carries ghosts: other roundings of the same vectors"),
     "LAMMPS virial": (1e-9, "as the force; converted to pressure and back; relative for totals"),
     "LAMMPS trajectory": (1e-8, "roundings of 1e-14 grow by the rough potential of random weights in 60 steps"),
+    "i-PI": (1e-9, "energies, forces, virials as i-PI writes them with all digits; sums in other orders, relative"),
     "distance": (1e-12, "two orders of summation of one distance of a few A"),
     "closed form": (1e-12, "a few hundred terms of size 1 summed in another order"),
     "closed form, many atoms": (1e-9, "energies and virials of 1e3 eV summed in another order"),

@@ -2,6 +2,7 @@
 // driver calls. The model file is text, words and values:
 //   standin  type_map O H  [rcut 4.0]  [dim_fparam 1]  [kind dipole]  [fault nan_energy|nan_force|nonfinite|internal]
 // Faults let the driver meet a core that breaks its word. With fparam p the energy is multiplied by p.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -262,33 +263,54 @@ bool add_pair(const deepmd_model& model, const deepmd_input& input, int i, int64
   const double sigma = sigma_of(input.types[i], input.types[j]);
   const double epsilon = epsilon_of(input.types[i], input.types[j]) * (input.fparam ? input.fparam[0] : 1.0);
   const double sixth = std::pow(sigma * sigma / squared, 3);
-  *output.energy += 2.0 * epsilon * (sixth * sixth - sixth);
+  const double pair = 2.0 * epsilon * (sixth * sixth - sixth);
+  if (output.energy != nullptr) {
+    *output.energy += pair;
+  }
+  if (output.atom_energy != nullptr) {
+    output.atom_energy[i] += pair;
+  }
   const double slope = -12.0 * epsilon * (2.0 * sixth * sixth - sixth) / squared;  // dE/dr / r of half a pair
   for (int a = 0; a < 3; ++a) {
     output.forces[3 * j + a] -= slope * r[a];
     output.forces[3 * i + a] += slope * r[a];
     for (int b = 0; b < 3; ++b) {
-      output.virial[3 * a + b] -= slope * r[a] * r[b];
+      if (output.virial != nullptr) {
+        output.virial[3 * a + b] -= slope * r[a] * r[b];
+      }
+      if (output.atom_virial != nullptr) {
+        output.atom_virial[9 * j + 3 * a + b] -= slope * r[a] * r[b];
+      }
     }
   }
   return true;
 }
 
+void clear(double* values, std::size_t count) {
+  if (values != nullptr) {
+    std::memset(values, 0, count * sizeof(double));
+  }
+}
+
 }  // namespace
 
 deepmd_status deepmd_evaluate(deepmd_model* model, const deepmd_input* input, deepmd_output* output) {
-  *output->energy = 0.0;
-  std::memset(output->forces, 0, 3 * sizeof(double) * static_cast<std::size_t>(input->n_local));
-  std::memset(output->virial, 0, 9 * sizeof(double));
+  const auto n = static_cast<std::size_t>(input->n_local);
+  clear(output->energy, 1);
+  clear(output->forces, 3 * n);
+  clear(output->virial, 9);
+  clear(output->atom_energy, n);
+  clear(output->atom_virial, 9 * n);
   for (int i = 0; i < input->n_local; ++i) {
     for (int64_t k = input->list->first[i]; k < input->list->first[i + 1]; ++k) {
       if (!add_pair(*model, *input, i, k, *output)) {
-        return refuse(DEEPMD_ERROR_GEOMETRY, "atoms " + std::to_string(i) + " and " +
-                                                 std::to_string(input->list->index[k]) + " are on top of each other");
+        return refuse(DEEPMD_ERROR_GEOMETRY, "atom " + std::to_string(std::min(i, input->list->index[k]) + 1) + " and atom " +
+                                                 std::to_string(std::max(i, input->list->index[k]) + 1) +
+                                                 " are 0 Angstrom apart, expected at least 0.05");
       }
     }
   }
-  if (model->fault == "nan_energy") {
+  if (model->fault == "nan_energy" && output->energy != nullptr) {
     *output->energy = std::numeric_limits<double>::quiet_NaN();
   } else if (model->fault == "nan_force") {
     output->forces[4] = std::numeric_limits<double>::infinity();

@@ -191,14 +191,16 @@ SCRIPTS: dict[str, Script] = {
     "other number of atoms in the second step": Script(changing_count, 8, ("sends 5 atoms",), answers=1),
     "wrong number of atoms in a batch": Script(raw(header("INIT"), *BATCH, header("POSDATA"), int32(7)), 8, ("7 atoms",)),
     "NaN position": Script(
-        after_start(posdata(positions=changed(3, 1, NAN))), 9, ("y = nan Angstrom for atom 3 (O, counted from 0)",)
+        after_start(posdata(positions=changed(3, 1, NAN))), 9, ("y = nan Angstrom for atom 4 (O)",)
     ),
     "infinite position": Script(
-        after_start(posdata(positions=changed(5, 2, -INF))), 9, ("z = -inf Angstrom for atom 5 (H",)
+        after_start(posdata(positions=changed(5, 2, -INF))), 9, ("z = -inf Angstrom for atom 6 (H)",)
     ),
-    "position of 1e300": Script(after_start(posdata(positions=changed(0, 0, 1e300))), 9, ("x = 1e+300", "atom 0 (O")),
-    "atoms on top of each other": Script(after_start(posdata(positions=POSITIONS[[0, 1, 2, 3, 4, 1]])), 9, ("1", "5")),
-    "all atoms at the origin": Script(after_start(posdata(positions=POSITIONS * 0)), 9, ("on top of each other",)),
+    "position of 1e300": Script(after_start(posdata(positions=changed(0, 0, 1e300))), 9, ("x = 1e+300", "atom 1 (O)")),
+    "atoms on top of each other": Script(
+        after_start(posdata(positions=POSITIONS[[0, 1, 2, 3, 4, 1]])), 9, ("atom 2 and", "atom 6 are 0 Angstrom apart")
+    ),
+    "all atoms at the origin": Script(after_start(posdata(positions=POSITIONS * 0)), 9, ("atom 1 and", "are 0 Angstrom apart")),
     "NaN cell": Script(after_start(posdata(cell=CELL * NAN)), 9, ("cell with the element nan",)),
     "infinite cell": Script(after_start(posdata(cell=np.diag([INF, 9, 9]))), 9, ("cell with the element inf",)),
     "singular cell": Script(after_start(posdata(cell=np.diag([9.0, 9.0, 0.0]))), 9, ("degenerate cell", '"pbc": false')),

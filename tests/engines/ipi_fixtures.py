@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,16 +87,23 @@ def build_standin() -> Path:
     steps[0] += ["-DDEEPMD_SANITIZE=address,undefined", f"-DPython_EXECUTABLE={sys.executable}"]
     for step in steps:
         done = subprocess.run(step, capture_output=True, text=True)
+        if "nlohmann_json" in done.stderr and done.returncode != 0:
+            pytest.skip("the header of nlohmann-json is needed to build the stand-in client (pip install nlohmann-json)")
         assert done.returncode == 0, f"{' '.join(step)}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return folder
 
 
-@pytest.fixture(scope="session")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+def standin_engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """dp_ipi on the stand-in of libdeepmd, with address and undefined-behaviour sanitizers."""
     model = tmp_path_factory.mktemp("standin") / "model.standin"
     model.write_text("standin type_map O H\n")
     return Engine("standin", [str(build_standin() / "dp_ipi_standin")], str(model), pair_table())
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """See standin_engine."""
+    return standin_engine(tmp_path_factory)
 
 
 def installed_command() -> list[str]:
@@ -107,3 +116,43 @@ def installed_command() -> list[str]:
     if find_binary() is None:
         pytest.skip("this installation was built without dp_ipi")
     return [str(command)]
+
+
+@functools.cache
+def toy_model() -> str:
+    """A Lennard-Jones model in the frozen format, for O and H."""
+    from toy_lj import Options, write_toy
+
+    folder = Path(tempfile.mkdtemp(prefix="dpipi"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return str(write_toy(folder / "toy.pth", Options(metadata={"type_map": ["O", "H"]})))
+
+
+def installed_engine() -> Engine:
+    """The installed program with a frozen model; the core's Python door is the judge."""
+    command = installed_command()
+    pytest.importorskip("torch")
+    from deepmd import core
+
+    model = core.Model(toy_model())
+    types = np.array([ATOM_TYPE[name] for name in NAMES], np.int32)
+
+    def evaluate(positions: np.ndarray, cell: np.ndarray | None) -> dict:
+        return model.evaluate(positions, types, cell)
+
+    return Engine("installed", command, toy_model(), evaluate)
+
+
+@pytest.fixture(scope="session")
+def installed() -> Engine:
+    """dp_ipi as `pip install` left it."""
+    return installed_engine()
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """The installed program; where it is not installed, the stand-in, so that the driver itself is tested all the same."""
+    try:
+        return installed_engine()
+    except pytest.skip.Exception:
+        return standin_engine(tmp_path_factory)

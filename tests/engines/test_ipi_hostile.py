@@ -45,7 +45,7 @@ def test_hostile_server(name: str, standin: Engine, tmp_path: Path) -> None:
     ("fault", "code", "words"),
     [
         ("nan_energy", 10, "energy or virial is not finite; it is not sent"),
-        ("nan_force", 10, "force on atom 1 (counted from 0) is not finite"),
+        ("nan_force", 10, "force on atom 2 is not finite"),
         ("nonfinite", 10, "the model returned an energy that is not finite"),
         ("internal", 11, "the core failed"),
     ],
