@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-
 from deepmd import exchange
 from deepmd.errors import InputError, ModelError
 
@@ -159,7 +158,10 @@ def frozen(tmp_path_factory):
     from reference.tiny_models import Options, make_tree
 
     folder = tmp_path_factory.mktemp("convert")
-    tree = make_tree(Options(n_fparam=1, descriptor_exclude=[[0, 1]], atom_ener=[None, 0.5], one_side=True))
+    options = Options(
+        n_fparam=1, descriptor_exclude=[[0, 1]], atom_ener=[None, 0.5], one_side=True, davg_zero=True
+    )  # fmt: skip
+    tree = make_tree(options)
     tree["@variables"] = {"min_nbor_dist": np.array(0.75)}
     exchange.write_tree(folder / "a.dp", tree)
     exchange.main(argparse.Namespace(INPUT=str(folder / "a.dp"), OUTPUT=str(folder / "a.pth")))
@@ -198,8 +200,8 @@ def test_show_tells_what_a_file_holds(frozen, name, caplog):
         show.main(argparse.Namespace(INPUT=str(frozen / name), ATTRIBUTES=attributes))
     text = "\n".join(caplog.messages)
     assert text.startswith("This is a singletask model")
-    for words in ("The type_map is", "'rcut': 4.0", "Parameter counts:", "Observed types: ['O', 'H']",
-                  "descriptor: Descriptor se_e2_a", "rcut, rcut_smth : 4.0 0.5 A", "min distance    : 0.75"):  # fmt: skip
+    for words in ("The type_map is", "'rcut': 4.0", "Parameter counts:", "descriptor: Descriptor se_e2_a",
+                  "Observed types: ['O', 'H']", "rcut, rcut_smth : 4.0 0.5 A", "min distance    : 0.75"):  # fmt: skip
         assert words in text
     with pytest.raises(InputError, match="single task"):
         show.main(argparse.Namespace(INPUT=str(frozen / name), ATTRIBUTES=["model-branch"]))
