@@ -41,7 +41,7 @@ class FrozenModel:
     tree: dict[str, Any]
     """Neutral tree with NumPy arrays under `@variables`."""
     selftest: dict[str, np.ndarray] = field(default_factory=dict)
-    """`k.positions` [n, 3], `k.types` [n], `k.cell` [3, 3], `k.energy` [1], `k.forces` [n, 3], `k.virial` [3, 3], ..."""
+    """`k.positions` [n, 3], `k.types` [n], `k.cell` [3, 3], `k.energy` [1], `k.forces` [n, 3], `k.virial` [3, 3]"""
 
 
 def write(path: str | Path, module: Any, frozen: FrozenModel) -> None:
@@ -134,7 +134,7 @@ def foreign(content: bytes) -> str:
             "this is an HDF5 file (.dp), expected a frozen model; convert it with dp convert-backend model.dp graph.pth"
         )
     if f"{FORMAT}-".encode() in content[-200:]:
-        return f"the file is damaged or of another format version, expected format version {FORMAT_VERSION}; freeze it anew"
+        return f"the file is damaged or of another format version, expected version {FORMAT_VERSION}; freeze it anew"
     if content.startswith(b"PK"):
         if b"/code/__torch__" not in content:
             return "this is a training checkpoint or cut short, expected a frozen model; run dp freeze first"

@@ -229,3 +229,33 @@ def test_sel_auto_is_resolved_from_the_data(tmp_path, jdata):
 def test_skipping_the_statistics_of_neighbours_trains_all_the_same(tmp_path, jdata):
     run(tmp_path / "a", jdata, skip_neighbor_stat=True)
     assert NodeEngine.supports(checkpoint.load_model(tmp_path / "a" / "model.ckpt.pt")[0])
+
+
+def test_a_stat_file_is_made_once_and_used_afterwards(tmp_path, jdata, tiny_system):
+    jdata = changed(jdata, training__stat_file="stat.hdf5", training__numb_steps=0)
+    run(tmp_path / "a", jdata)
+    first = weights(tmp_path / "a" / "model.ckpt.pt")
+    other = make_input(
+        tiny_system("other", n_frames=4, seed=9), numb_steps=0, stat_file=str(tmp_path / "a" / "stat.hdf5")
+    )
+    run(tmp_path / "b", other)
+    second = weights(tmp_path / "b" / "model.ckpt.pt")
+    assert torch.equal(first["descriptor.davg"], second["descriptor.davg"])
+    run(tmp_path / "c", changed(other, model__descriptor__rcut=3.9))
+    third = weights(tmp_path / "c" / "model.ckpt.pt")
+    assert not torch.equal(first["descriptor.davg"], third["descriptor.davg"])
+
+
+def test_change_bias_after_training_removes_the_mean_error(tmp_path, jdata):
+    run(tmp_path / "a", jdata)
+    run(tmp_path / "b", changed(jdata, training__change_bias_after_training=True))
+    a, b = (weights(tmp_path / k / "model.ckpt.pt") for k in "ab")
+    assert not torch.equal(a["out_bias"], b["out_bias"])
+    assert torch.equal(a["fitting.networks.0.layers.0.w"], b["fitting.networks.0.layers.0.w"])
+
+
+def test_no_curve_and_no_times_when_they_are_not_wanted(tmp_path, jdata, caplog):
+    caplog.set_level("INFO")
+    run(tmp_path / "a", changed(jdata, training__disp_training=False, training__time_training=False))
+    assert not (tmp_path / "a" / "lcurve.out").exists()
+    assert "wall time" not in caplog.text and "Batch       1: trn" in caplog.text

@@ -137,5 +137,5 @@ def merge(singles: list[Batch]) -> Batch:
         atoms_per_frame=np.concatenate([b.atoms_per_frame for b in singles]),
         labels=labels,
         found={key: all(b.found[key] for b in singles) for key in LABELS},
-        origin=f"{singles[0].origin.rsplit(' frame ', 1)[0]} frames {[int(b.origin.rsplit(' ', 1)[1]) for b in singles]}",
+        origin=f"{singles[0].origin.rsplit(' frame ', 1)[0]} frames {', '.join(b.origin.split()[-1] for b in singles)}",
     )

@@ -1,4 +1,4 @@
-"""Statistics of the data that a new model starts from: widths of the environment rows, energy bias, parameter scales."""
+"""Statistics that a new model starts from: widths of the environment rows, energy bias, parameter scales."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def fit_bias(
     if energies:
         a, y = np.asarray(counts, dtype=np.float64), np.asarray(energies) - np.asarray(counts) @ known
         a[:, [value is not None for value in fixed]] = 0.0
-        bias = np.linalg.lstsq(a, y, rcond=model.section.get("rcond"))[0] + known
+        bias = np.linalg.lstsq(a, y, rcond=model.fitting.section.get("rcond"))[0] + known
     elif atom_count.any() or any(value is not None for value in fixed):
         bias = known
     else:

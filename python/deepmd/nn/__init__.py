@@ -1,1 +1,1 @@
-"""Networks, descriptors, fittings and models in torch: the plain formulas, scriptable, and the judge of the fast paths."""
+"""Networks, descriptors, fittings and models in torch: the plain formulas, scriptable; the judge of fast paths."""

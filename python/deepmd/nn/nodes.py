@@ -160,7 +160,7 @@ class NodeEngine:
         return worst
 
     def neighbor_sums(self, batch: Batch) -> tuple[Tensor, Any]:
-        """B [n_atoms, 4, n_types * K] and the compiled view of the batch; widens the interval if a pair lies outside."""
+        """B [n_atoms, 4, n_types * K] and the compiled view of the batch; widens the interval where needed."""
         view = _kernels.Batch(batch.first, batch.neighbor, batch.vectors, batch.types, batch.frame, batch.n_frames)
         b, outside = _kernels.node_sum(self.basis, view)
         if outside:

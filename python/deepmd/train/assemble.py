@@ -1,8 +1,7 @@
-"""`dp train`: from input.json to a trained model, in the documented order."""
+"""A training run from a normalised input: data, model, statistics, optimiser, steps."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepmd import config
-from deepmd.data import Sampler, System, load_systems
+from deepmd.data import Sampler, System, load_systems, stat_file
 from deepmd.data.graph import Batch, GraphCache
 from deepmd.data.statistics import change_bias, set_statistics
 from deepmd.errors import InputError
@@ -20,9 +18,12 @@ from deepmd.nn.model import build
 from deepmd.nn.model.energy import EnergyModel
 from deepmd.nn.nodes import NodeEngine
 from deepmd.nn.plain import PlainEngine
-from deepmd.train import checkpoint, start
+from deepmd.train import checkpoint
+from deepmd.train.files import write_json
 from deepmd.train.loss import EnergyLoss
+from deepmd.train.origin import Origin
 from deepmd.train.schedule import schedule
+from deepmd.train.start import load_weights
 from deepmd.train.trainer import Setup, Source, Trainer
 
 log = logging.getLogger(__name__)
@@ -30,22 +31,7 @@ THREAD_VARIABLES = ("DP_INTRA_OP_PARALLELISM_THREADS", "OMP_NUM_THREADS")
 GUESSED_DISTANCE = 0.6  # Angstrom; where the data were not scanned, the nodes start from here and widen when needed
 
 
-def train(args: Any) -> None:
-    """The command. args: see `dp train -h`."""
-    set_threads()
-    origin = start.Origin.from_arguments(args)
-    raw = config.load_input(args.INPUT)
-    if getattr(args, "use_pretrain_script", False):
-        raw = start.use_pretrained_section(raw, origin)
-    current, changes = config.upgrade(raw)
-    for change in changes:
-        log.warning(change)
-    write_json("input_v2_compat.json", current)
-    jdata = config.normalise(current)
-    run(jdata, args, origin)
-
-
-def run(jdata: dict[str, Any], args: Any, origin: start.Origin) -> None:
+def run(jdata: dict[str, Any], args: Any, origin: Origin) -> None:
     """Trains from a normalised input."""
     section = jdata["training"]
     type_map = jdata["model"].get("type_map")
@@ -57,6 +43,7 @@ def run(jdata: dict[str, Any], args: Any, origin: start.Origin) -> None:
         check_data([*systems, *(valid or [])])
     distance = resolve_sel(jdata["model"], [*systems, *(valid or [])], bool(getattr(args, "skip_neighbor_stat", False)))
     write_json(getattr(args, "output", None) or "out.json", jdata)
+    set_threads()
     setup, payload = assemble(jdata, systems, valid, origin, distance)
     trainer = Trainer(setup)
     if payload is not None:
@@ -66,6 +53,9 @@ def run(jdata: dict[str, Any], args: Any, origin: start.Origin) -> None:
     n_parameters = sum(p.numel() for p in setup.model.parameters() if p.requires_grad)
     log.info("training %d parameters for %d steps from step %d", n_parameters, setup.numb_steps, setup.step)
     trainer.run()
+    if section.get("change_bias_after_training"):
+        retarget_bias(setup.model, setup.engine, sample(setup.training, jdata["model"]))
+        trainer.save()
     finish(setup, section)
 
 
@@ -73,7 +63,7 @@ def assemble(
     jdata: dict[str, Any],
     systems: list[System],
     valid: list[System] | None,
-    origin: start.Origin,
+    origin: Origin,
     distance: float | None,
 ) -> tuple[Setup, dict[str, Any] | None]:
     """Model, engine, data and optimiser of a run; and the checkpoint's payload if the run is a restart."""
@@ -87,10 +77,9 @@ def assemble(
             section["validation_data"], valid, model, None if seed is None else [seed, 1], "Validation"
         )
         validation.n_batches = int(section["validation_data"].get("numb_btch", 1))
-    payload = origin.load_into(model)
+    payload = load_weights(origin, model)
     if payload is None and not origin.has_weights:
-        log.info("computing input statistics and energy bias")
-        set_statistics(model, sample(training, jdata["model"]), float(jdata["model"].get("data_stat_protect", 1e-2)))
+        start_statistics(model, training, jdata)
     if distance is not None:
         model.min_pair_distance = distance
     engine = make_engine(model)
@@ -113,6 +102,18 @@ def assemble(
     return setup, payload
 
 
+def start_statistics(model: EnergyModel, training: Source, jdata: dict[str, Any]) -> None:
+    """Input statistics and energy bias, from `stat_file` if it holds those of this model, else from the data."""
+    path = jdata["training"].get("stat_file")
+    if path and stat_file.load(path, model):
+        log.info("input statistics and energy bias from %s", path)
+        return
+    log.info("computing input statistics and energy bias")
+    set_statistics(model, sample(training, jdata["model"]), float(jdata["model"].get("data_stat_protect", 1e-2)))
+    if path:
+        stat_file.save(path, model)
+
+
 def set_threads() -> None:
     """Threads of torch from the documented variables; torch's own choice otherwise."""
     for name in THREAD_VARIABLES:
@@ -120,10 +121,6 @@ def set_threads() -> None:
         if text.isdigit() and int(text) > 0:
             torch.set_num_threads(int(text))
             return
-
-
-def write_json(path: str | Path, value: dict[str, Any]) -> None:
-    Path(path).write_text(json.dumps(value, indent=4) + "\n")
 
 
 def open_systems(section: dict[str, Any], type_map: list[str]) -> list[System]:
@@ -138,7 +135,7 @@ def check_data(systems: list[System]) -> None:
 
 
 def resolve_sel(section: dict[str, Any], systems: list[System], skip: bool) -> float | None:
-    """Replaces `sel: auto` by numbers; returns the shortest pair distance of the data, or None if they were not scanned."""
+    """Replaces `sel: auto` by numbers; returns the shortest pair distance (Angstrom), None if unknown."""
     descriptor = section["descriptor"]
     automatic = isinstance(descriptor["sel"], str)
     if skip:
@@ -148,9 +145,11 @@ def resolve_sel(section: dict[str, Any], systems: list[System], skip: bool) -> f
                 "give sel as a list or drop the option"
             )
         return None
+    from deepmd.data.check import START_FRAMES
     from deepmd.data.neighbor_stat import auto_sel, neighbor_stat
 
-    distance, counts = neighbor_stat(systems, float(descriptor["rcut"]), len(section["type_map"]))
+    most = None if automatic else START_FRAMES
+    distance, counts = neighbor_stat(systems, float(descriptor["rcut"]), len(section["type_map"]), max_frames=most)
     log.info("shortest pair distance %.4f Angstrom, largest numbers of neighbours %s", distance, list(map(int, counts)))
     if automatic:
         descriptor["sel"] = auto_sel(descriptor["sel"], counts)
@@ -159,7 +158,7 @@ def resolve_sel(section: dict[str, Any], systems: list[System], skip: bool) -> f
         if n > limit:
             log.warning("sel of %s is %d, the data have up to %d such neighbours; none is dropped, but %d is a better "
                         "norm", name, limit, n, n)  # fmt: skip
-    return float(distance)
+    return float(distance) if np.isfinite(distance) else None
 
 
 def open_source(section: dict[str, Any], systems: list[System], model: EnergyModel, seed: Any, title: str) -> Source:
@@ -223,7 +222,7 @@ def finish(setup: Setup, section: dict[str, Any]) -> None:
     from deepmd.plots import learning_curve
 
     picture = Path(section["disp_file"]).with_suffix(".png")
-    if setup.numb_steps > 0:
+    if setup.numb_steps > 0 and section.get("disp_training", True):
         learning_curve(section["disp_file"], picture)
         log.info("learning curve: %s, %s", section["disp_file"], picture)
     log.info("finished training; freeze the model with dp freeze")

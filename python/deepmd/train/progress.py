@@ -63,7 +63,8 @@ class LearningCurve:
 class Progress:
     """Log lines at every display step, and a progress line on a terminal."""
 
-    def __init__(self, start: int, total: int):
+    def __init__(self, start: int, total: int, times: bool = True):
+        self._times = times
         self.start, self.total = start, total
         self._began = self._last = time.monotonic()
         self._last_step = start
@@ -81,6 +82,8 @@ class Progress:
         self._say(f"Batch {step:7d}: trn: {with_lr}")
         if validation is not None:
             self._say(f"Batch {step:7d}: val: " + ", ".join(f"{k} = {v:8.2e}" for k, v in validation.items()))
+        if not self._times:
+            return
         per_step = (now - self._last) / max(step - self._last_step, 1)
         left = datetime.timedelta(seconds=int((self.total - step) * (now - self._began) / max(step - self.start, 1)))
         finish = (datetime.datetime.now() + left).strftime("%Y-%m-%d %H:%M")

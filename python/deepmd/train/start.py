@@ -1,10 +1,9 @@
-"""Where a training starts from: nothing, a checkpoint, a frozen model."""
+"""Takes weights over from a checkpoint or a frozen model."""
 
 from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,60 +13,35 @@ from deepmd.errors import InputError, ModelError
 from deepmd.nn.model import deserialize
 from deepmd.nn.model.energy import EnergyModel
 from deepmd.train import checkpoint
+from deepmd.train.origin import Origin
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Origin:
-    """One of: fresh, init_model (weights of a checkpoint), restart (everything), init_frz_model, finetune."""
+def read(origin: Origin) -> tuple[EnergyModel, dict[str, Any] | None]:
+    """The model that the weights come from, and the checkpoint's payload if it was one."""
+    if origin.kind == "init_frz_model" or (origin.finetune and Path(origin.path).suffix == ".pth"):
+        from deepmd import model_file
 
-    kind: str = "fresh"
-    path: str = ""
+        return deserialize(model_file.read(origin.path).tree), None
+    path = checkpoint.find_checkpoint(origin.path)
+    payload = checkpoint.load(path)
+    return checkpoint.model_of(payload), payload
 
-    @classmethod
-    def from_arguments(cls, args: Any) -> Origin:
-        given = [
-            (k, getattr(args, k))
-            for k in ("init_model", "restart", "init_frz_model", "finetune")
-            if getattr(args, k, None)
-        ]
-        if len(given) > 1:
-            names = " and ".join("--" + k.replace("_", "-") for k, _ in given)
-            raise InputError(f"dp train: got {names}, expected at most one of them; choose where the weights come from")
-        return cls(*given[0]) if given else cls()
 
-    @property
-    def has_weights(self) -> bool:
-        return self.kind != "fresh"
-
-    @property
-    def finetune(self) -> bool:
-        return self.kind == "finetune"
-
-    def read(self) -> tuple[EnergyModel, dict[str, Any] | None]:
-        """The model that the weights come from, and the checkpoint's payload if it was one."""
-        if self.kind == "init_frz_model" or (self.finetune and Path(self.path).suffix == ".pth"):
-            from deepmd import model_file
-
-            return deserialize(model_file.read(self.path).tree), None
-        path = checkpoint.find_checkpoint(self.path)
-        payload = checkpoint.load(path)
-        return checkpoint.model_of(payload), payload
-
-    def load_into(self, model: EnergyModel) -> dict[str, Any] | None:
-        """Copies weights and statistics into `model`; returns the payload to resume from if this is a restart."""
-        if not self.has_weights:
-            return None
-        source, payload = self.read()
-        if source.type_map != model.type_map:
-            raise ModelError(
-                f"{self.path}: its type_map is {source.type_map}, the input says {model.type_map}; "
-                "expected the same names in the same order; change model/type_map"
-            )
-        transfer(source, model, self.path)
-        log.info("weights from %s (%s)", self.path, self.kind.replace("_", "-"))
-        return payload if self.kind == "restart" else None
+def load_weights(origin: Origin, model: EnergyModel) -> dict[str, Any] | None:
+    """Copies weights and statistics into `model`; returns the payload to resume from if this is a restart."""
+    if not origin.has_weights:
+        return None
+    source, payload = read(origin)
+    if source.type_map != model.type_map:
+        raise ModelError(
+            f"{origin.path}: its type_map is {source.type_map}, the input says {model.type_map}; "
+            "expected the same names in the same order; change model/type_map"
+        )
+    transfer(source, model, origin.path)
+    log.info("weights from %s (%s)", origin.path, origin.kind.replace("_", "-"))
+    return payload if origin.kind == "restart" else None
 
 
 def transfer(source: EnergyModel, model: EnergyModel, name: str) -> None:
@@ -98,7 +72,7 @@ def use_pretrained_section(raw: dict[str, Any], origin: Origin) -> dict[str, Any
         raise InputError(
             "dp train: got --use-pretrain-script without a model; add --init-model, --init-frz-model or --finetune"
         )
-    source, _ = origin.read()
+    source, _ = read(origin)
     section = json.loads(json.dumps(source.section, default=lambda x: np.asarray(x).tolist()))
     if not section.get("descriptor"):
         raise ModelError(

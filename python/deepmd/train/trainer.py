@@ -76,10 +76,12 @@ class Trainer:
         """Trains; saves every save_freq steps and at the end. SIGTERM and SIGINT save and raise SystemExit."""
         setup = self.setup
         restart = setup.step if setup.step > 0 else None
-        curve = LearningCurve(
-            setup.section["disp_file"], self.setup.loss.reported, setup.validation is not None, restart
-        )
-        progress = Progress(setup.step, setup.numb_steps)
+        curve = None
+        if setup.section.get("disp_training", True):
+            curve = LearningCurve(
+                setup.section["disp_file"], setup.loss.reported, setup.validation is not None, restart
+            )
+        progress = Progress(setup.step, setup.numb_steps, bool(setup.section.get("time_training", True)))
         previous = {s: signal.signal(s, self._notice) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
             if setup.step >= setup.numb_steps:
@@ -94,7 +96,7 @@ class Trainer:
             seconds = progress.close()
         log.info("average training time: %.4f s/batch", seconds / max(setup.numb_steps - (restart or 0), 1))
 
-    def _one(self, curve: LearningCurve, progress: Progress) -> None:
+    def _one(self, curve: LearningCurve | None, progress: Progress) -> None:
         setup = self.setup
         lr = setup.schedule.lr(setup.step)
         batch = setup.training.next()
@@ -103,7 +105,8 @@ class Trainer:
         step = setup.step
         if step == 1 or step % self.disp_freq == 0 or step == setup.numb_steps:
             validation = self.validate(lr) if setup.validation is not None else None
-            curve.write(step, report, validation, lr)
+            if curve is not None:
+                curve.write(step, report, validation, lr)
             progress.display(step, report, validation, lr)
             self._watch_nodes()
         if step % self.save_freq == 0 or step == setup.numb_steps:

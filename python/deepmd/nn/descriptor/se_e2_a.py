@@ -27,7 +27,8 @@ def contract(rows: Tensor, g: Tensor, centers: Tensor, n_centers: int) -> Tensor
     The pairs are laid out on [n_centers, largest number of pairs of a centre] so that the sum is one batched product.
     """
     n = rows.shape[0]
-    counts = torch.zeros(n_centers, dtype=torch.long, device=rows.device).index_add(0, centers, torch.ones_like(centers))
+    counts = torch.zeros(n_centers, dtype=torch.long, device=rows.device)
+    counts = counts.index_add(0, centers, torch.ones_like(centers))
     if n == 0:
         return torch.zeros(n_centers, 4, g.shape[1], dtype=rows.dtype, device=rows.device)
     n_slots = int(counts.max())

@@ -1,0 +1,31 @@
+"""`dp train`: the documented order of work. Heavy modules are loaded only after the input has been found good."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from deepmd import config
+from deepmd.train.files import write_json
+from deepmd.train.origin import Origin
+
+log = logging.getLogger(__name__)
+
+
+def train(args: Any) -> None:
+    """The command. args: see `dp train -h`."""
+    origin = Origin.from_arguments(args)
+    raw = config.load_input(args.INPUT)
+    if getattr(args, "use_pretrain_script", False):
+        from deepmd.train.start import use_pretrained_section
+
+        raw = use_pretrained_section(raw, origin)
+    current, changes = config.upgrade(raw)
+    for change in changes:
+        log.warning(change)
+    write_json("input_v2_compat.json", current)
+    jdata = config.normalise(current)
+
+    from deepmd.train.assemble import run
+
+    run(jdata, args, origin)
