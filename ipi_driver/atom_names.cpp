@@ -123,8 +123,8 @@ std::string name_contradiction(const std::string& name, int type, const std::vec
   if (elsewhere == type_map.end() && !other_element) {
     return "";
   }
-  std::string sentence =
-      "atom_type gives '" + name + "' the type " + std::to_string(type) + ", which is '" + model_name + "' in the model";
+  std::string sentence = "atom_type gives '" + name + "' the type " + std::to_string(type) + ", which is '" +
+                         model_name + "' in the model";
   if (elsewhere != type_map.end()) {
     sentence += "; the model has '" + name + "' as type " + std::to_string(elsewhere - type_map.begin());
   }

@@ -1,4 +1,4 @@
-// What can end the driver, and the exit status that tells which. The table is printed by --help and stands in README.md.
+// What can end the driver, and the exit status that tells which. --help prints the table; README.md has it too.
 #pragma once
 
 #include <stdexcept>

@@ -19,8 +19,8 @@ namespace {
 constexpr double kFarthest = 1e7;  // Angstrom
 // Below this distance between opposite faces no crystal exists and the images within the cutoff run into millions.
 constexpr double kThinnest = 0.5;  // Angstrom
-// Entries of the neighbour lists of structures that go into one call. Joining pays while the fixed cost of a call counts:
-// measured on a CPU, 8 beads of 24 atoms take 30 % less time, with 192 atoms there is nothing left to gain.
+// Entries of the neighbour lists of structures that go into one call. Joining pays while the fixed cost of a call
+// counts: measured on a CPU, 8 beads of 24 atoms take 30 % less time, with 192 atoms there is nothing left to gain.
 constexpr std::int64_t kJointPairs = 40000;
 
 // Smallest distance between opposite faces of the cell; 0 for a degenerate one.
@@ -207,7 +207,7 @@ void ModelEvaluator::evaluate_one(const Frame& frame, Evaluation& result) {
   ++n_evaluated_;
 }
 
-// False if the joint system was refused; evaluated one by one, the structures then give the reason with the right atoms.
+// False if the joint system was refused; evaluated one by one, its structures then give the reason and the right atoms.
 bool ModelEvaluator::evaluate_joint(const std::vector<const Frame*>& frames, Evaluation* const* results) {
   joint_.start(types_, aparam_);
   for (const Frame* frame : frames) {

@@ -166,7 +166,7 @@ bool worth_another_try(int error) {
 [[noreturn]] void fail_connect(const Address& address, int error, double waited) {
   throw DriverError(ExitCode::kConnect, "cannot connect to i-PI at " + address.text() + ": " + std::strerror(error) +
                                             " (tried for " + seconds_text(waited) +
-                                            "); start i-PI first and compare use_unix, host and port with its ffsocket");
+                                            "); start i-PI first, compare use_unix, host and port with its ffsocket");
 }
 
 [[noreturn]] void fail_lost(const std::string& how, const char* what) {

@@ -304,8 +304,9 @@ deepmd_status deepmd_evaluate(deepmd_model* model, const deepmd_input* input, de
   for (int i = 0; i < input->n_local; ++i) {
     for (int64_t k = input->list->first[i]; k < input->list->first[i + 1]; ++k) {
       if (!add_pair(*model, *input, i, k, *output)) {
-        return refuse(DEEPMD_ERROR_GEOMETRY, "atom " + std::to_string(std::min(i, input->list->index[k]) + 1) + " and atom " +
-                                                 std::to_string(std::max(i, input->list->index[k]) + 1) +
+        const int j = input->list->index[k];
+        return refuse(DEEPMD_ERROR_GEOMETRY, "atom " + std::to_string(std::min(i, j) + 1) + " and atom " +
+                                                 std::to_string(std::max(i, j) + 1) +
                                                  " are 0 Angstrom apart, expected at least 0.05");
       }
     }

@@ -13,7 +13,7 @@ EXIT_NOT_INSTALLED = 127
 
 
 def _package_folders() -> list[Path]:
-    """Folders that may hold the installed package; an editable installation keeps the binaries apart from the sources."""
+    """Folders that may hold the installed package; an editable installation keeps binaries and sources apart."""
     folders = [Path(__file__).resolve().parent]
     folders += [Path(sysconfig.get_path(name)) / "deepmd" for name in ("platlib", "purelib")]
     spec = importlib.util.find_spec("deepmd._core")

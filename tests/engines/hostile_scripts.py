@@ -189,10 +189,10 @@ SCRIPTS: dict[str, Script] = {
     "negative number of atoms": Script(after_start(posdata(-6)), 8, ("sends -6 atoms",)),
     "2e9 atoms": Script(after_start(posdata(2_000_000_000)), 8, ("sends 2000000000 atoms",)),
     "other number of atoms in the second step": Script(changing_count, 8, ("sends 5 atoms",), answers=1),
-    "wrong number of atoms in a batch": Script(raw(header("INIT"), *BATCH, header("POSDATA"), int32(7)), 8, ("7 atoms",)),
-    "NaN position": Script(
-        after_start(posdata(positions=changed(3, 1, NAN))), 9, ("y = nan Angstrom for atom 4 (O)",)
+    "wrong number of atoms in a batch": Script(
+        raw(header("INIT"), *BATCH, header("POSDATA"), int32(7)), 8, ("7 atoms",)
     ),
+    "NaN position": Script(after_start(posdata(positions=changed(3, 1, NAN))), 9, ("y = nan Angstrom for atom 4 (O)",)),
     "infinite position": Script(
         after_start(posdata(positions=changed(5, 2, -INF))), 9, ("z = -inf Angstrom for atom 6 (H)",)
     ),
@@ -200,10 +200,14 @@ SCRIPTS: dict[str, Script] = {
     "atoms on top of each other": Script(
         after_start(posdata(positions=POSITIONS[[0, 1, 2, 3, 4, 1]])), 9, ("atom 2 and", "atom 6 are 0 Angstrom apart")
     ),
-    "all atoms at the origin": Script(after_start(posdata(positions=POSITIONS * 0)), 9, ("atom 1 and", "are 0 Angstrom apart")),
+    "all atoms at the origin": Script(
+        after_start(posdata(positions=POSITIONS * 0)), 9, ("atom 1 and", "are 0 Angstrom apart")
+    ),
     "NaN cell": Script(after_start(posdata(cell=CELL * NAN)), 9, ("cell with the element nan",)),
     "infinite cell": Script(after_start(posdata(cell=np.diag([INF, 9, 9]))), 9, ("cell with the element inf",)),
-    "singular cell": Script(after_start(posdata(cell=np.diag([9.0, 9.0, 0.0]))), 9, ("degenerate cell", '"pbc": false')),
+    "singular cell": Script(
+        after_start(posdata(cell=np.diag([9.0, 9.0, 0.0]))), 9, ("degenerate cell", '"pbc": false')
+    ),
     "cell of zeros": Script(after_start(posdata(cell=np.zeros((3, 3)))), 9, ("degenerate cell",)),
     "parallel cell vectors": Script(after_start(posdata(cell=np.ones((3, 3)) * 9)), 9, ("degenerate cell",)),
     "left-handed cell": Script(after_start(posdata(cell=CELL[[1, 0, 2]])), 9, ("left-handed",)),

@@ -88,7 +88,7 @@ def build_standin() -> Path:
     for step in steps:
         done = subprocess.run(step, capture_output=True, text=True)
         if "nlohmann_json" in done.stderr and done.returncode != 0:
-            pytest.skip("the header of nlohmann-json is needed to build the stand-in client (pip install nlohmann-json)")
+            pytest.skip("nlohmann-json is needed to build the stand-in client (pip install nlohmann-json)")
         assert done.returncode == 0, f"{' '.join(step)}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return folder
 
@@ -151,7 +151,7 @@ def installed() -> Engine:
 
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    """The installed program; where it is not installed, the stand-in, so that the driver itself is tested all the same."""
+    """The installed program; where there is none, the stand-in, so that the driver itself is tested all the same."""
     try:
         return installed_engine()
     except pytest.skip.Exception:

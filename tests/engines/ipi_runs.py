@@ -137,6 +137,13 @@ def read_run(folder: Path, n_beads: int, steps: int) -> Run:
     )
 
 
+def wait_for_steps(path: Path, n_steps: int, server: subprocess.Popen) -> None:
+    """Wait until i-PI has written so many steps; a run that ends before that is a mistake of the test."""
+    while not path.exists() or path.read_text().count("\n") <= n_steps:
+        assert server.poll() is None, "i-PI ended too early"
+        time.sleep(0.01)
+
+
 def run_ipi(
     engine: Engine,
     folder: Path,
@@ -147,9 +154,14 @@ def run_ipi(
     motion: str = NVE,
     socket_options: str = "",
     clients_first: bool = False,
+    kill_first_after: int | None = None,
+    kill_ipi_after: int | None = None,
     **settings: object,
 ) -> Run:
-    """Run i-PI for some steps with clients of the engine; checks that all of them end with status 0."""
+    """Run i-PI for some steps with clients of the engine; checks that all of them end with status 0.
+
+    After as many steps as given, the first client or i-PI itself is killed without warning.
+    """
     ipi = need_ipi()
     prefix = tempfile.mkdtemp(prefix="dpipi") + "/ipi_"
     port = free_port()
@@ -185,6 +197,10 @@ def run_ipi(
         server = start([ipi, "-S", prefix, "input.xml"], "ipi")
         if not clients_first:
             clients = [start([*engine.command, str(path)], f"client{k}") for k in range(n_clients)]
+        for victim, n_steps in (([*clients, server][0], kill_first_after), (server, kill_ipi_after)):
+            if n_steps is not None:
+                wait_for_steps(folder / "run.pots", n_steps, server)
+                victim.kill()
         server_code = server.wait(timeout=90)
         codes = [client.wait(timeout=20) for client in clients]
     finally:
@@ -195,8 +211,9 @@ def run_ipi(
         shutil.rmtree(Path(prefix).parent, ignore_errors=True)
     errors = [(folder / f"client{k}.err").read_text() for k in range(n_clients)]
     log = (folder / "ipi.out").read_text()[-1500:] + (folder / "ipi.err").read_text()[-1500:]
-    assert server_code == 0, f"i-PI: {log}"
-    assert codes == [0] * n_clients, f"{errors} {log}"
+    assert server_code == 0, f"i-PI: {log} clients: {codes} {errors}"
+    lost = [] if kill_first_after is None else [-9]
+    assert codes == lost + [0] * (n_clients - len(lost)), f"{errors} {log}"
     run = read_run(folder, n_beads, steps)
     run.codes, run.errors = codes, errors
     run.outs = [(folder / f"client{k}.out").read_text() for k in range(n_clients)]

@@ -75,7 +75,7 @@ class Connection:
         self.send(b"".join((np.asarray(p, float) * BOHR_PER_ANGSTROM).tobytes() for p in positions))
 
     def getforce(self, n_frames: int = 1) -> list[dict]:
-        """GETFORCE and its answer: energy (eV), forces [n,3] (eV/A), virial [3,3] (eV, core order), extra, per frame."""
+        """GETFORCE and its answer, a frame each: energy (eV), forces [n,3] (eV/A), virial [3,3] (eV), extra."""
         self.header("GETFORCE")
         assert self.receive(12) == b"FORCEREADY  "
         energies = np.frombuffer(self.receive(8 * n_frames)) / HARTREE_PER_EV

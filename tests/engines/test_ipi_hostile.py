@@ -134,4 +134,6 @@ def test_open_boundaries(standin: Engine, tmp_path: Path) -> None:
 
     outcome = meet(standin.command, standin.settings(pbc=False), tmp_path, [play], NAMES)
     assert outcome.code == 0, outcome.err
-    np.testing.assert_allclose(results[0]["forces"], standin.evaluate(POSITIONS, None)["forces"], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        results[0]["forces"], standin.evaluate(POSITIONS, None)["forces"], rtol=1e-10, atol=1e-12
+    )

@@ -40,7 +40,9 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_server(name: str, installed: Engine, tmp_path: Path) -> None:
     script = SCRIPTS[name]
-    outcome = meet(installed.command, installed.settings(timeout=1.0, **script.settings), tmp_path, [script.play], NAMES)
+    outcome = meet(
+        installed.command, installed.settings(timeout=1.0, **script.settings), tmp_path, [script.play], NAMES
+    )
     assert outcome.code == script.code, outcome.err
     for word in script.words:
         assert word in outcome.err, f"'{word}' is not in: {outcome.err}"

@@ -56,7 +56,9 @@ def test_variable_cell(engine: Engine, tmp_path: Path) -> None:
     compare(run, engine)
 
 
-@pytest.mark.parametrize("options", ["", "<consolidate_messages>False</consolidate_messages>"], ids=["fused", "threads"])
+@pytest.mark.parametrize(
+    "options", ["", "<consolidate_messages>False</consolidate_messages>"], ids=["fused", "threads"]
+)
 def test_path_integral_with_two_clients(options: str, engine: Engine, tmp_path: Path) -> None:
     run = run_ipi(engine, tmp_path, steps=5, n_beads=4, n_clients=2, socket_options=options)
     compare(run, engine)
@@ -67,6 +69,19 @@ def test_path_integral_with_two_clients(options: str, engine: Engine, tmp_path: 
 
 def test_path_integral_under_sanitizers(standin: Engine, tmp_path: Path) -> None:
     compare(run_ipi(standin, tmp_path, steps=3, n_beads=3, n_clients=2, motion=NPT), standin)
+
+
+def test_path_integral_survives_the_loss_of_a_client(engine: Engine, tmp_path: Path) -> None:
+    """One of three clients is killed on the way; i-PI gives its beads to the others and the numbers stay right."""
+    run = run_ipi(engine, tmp_path, steps=40, n_beads=4, n_clients=3, kill_first_after=4)
+    assert run.codes == [-9, 0, 0]
+    compare(run, engine)
+
+
+def test_clients_end_when_i_pi_is_killed(engine: Engine, tmp_path: Path) -> None:
+    """`kill -9` of i-PI: every client says so and exits with its code for that."""
+    with pytest.raises(AssertionError, match=r"clients: \[5\].*(closed the connection|connection broke)"):
+        run_ipi(engine, tmp_path, steps=10**6, n_clients=1, kill_ipi_after=3)
 
 
 def test_path_integral_in_batches(engine: Engine, tmp_path: Path) -> None:
