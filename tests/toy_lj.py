@@ -7,6 +7,7 @@ types. With parameters E_i = (1 + 0.01 sum aparam_i) sum_j u_ij / 2 + 0.1 sum fp
 from __future__ import annotations
 
 import itertools
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,3 +156,7 @@ def write_toy(path: str | Path, options: Options | None = None) -> Path:
     scripted = torch.jit.script(options.module or ToyLj(options.rcut).requires_grad_(False))
     model_file.write(path, scripted, model_file.FrozenModel(metadata, {"@variables": {}}, selftest))
     return Path(path)
+
+
+if __name__ == "__main__":
+    write_toy(sys.argv[1])
