@@ -2,8 +2,8 @@
 //
 // A client does not learn which bead a structure belongs to (INIT, which would tell, comes once), and i-PI hands beads
 // to whatever client is free. So a pool of lists is kept, and a structure goes to a list that was built around
-// positions close enough to its own; beads near each other share one. Which list is taken is a matter of speed only: each list
-// decides for itself, in deepmd_neighbors_update, whether it has to be built anew.
+// positions close enough to its own; beads near each other share one. Which list is taken is a matter of speed only:
+// each list decides for itself, in deepmd_neighbors_update, whether it has to be built anew.
 #pragma once
 
 #include <cstdint>

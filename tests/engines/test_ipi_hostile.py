@@ -122,6 +122,20 @@ def test_batch_equals_single(standin: Engine, tmp_path: Path) -> None:
         np.testing.assert_allclose(result["virial"], expected["virial"], rtol=1e-9, atol=1e-12)
 
 
+def test_frame_parameters(standin: Engine, tmp_path: Path) -> None:
+    """`fparam` reaches the model; a model that needs it is refused without, before the connection."""
+    model = tmp_path / "model.standin"
+    model.write_text("standin type_map O H\ndim_fparam 1\n")
+    results: list = []
+    script = work(1, results, lambda connection: connection.header("EXIT"))
+    settings = standin.settings(graph_file=str(model))
+    outcome = meet(standin.command, {**settings, "fparam": [2.0]}, tmp_path, [script], NAMES)
+    assert outcome.code == 0, outcome.err
+    np.testing.assert_allclose(results[0]["energy"], 2 * standin.evaluate(POSITIONS, CELL)["energy"], rtol=1e-10)
+    refused = meet(standin.command, settings, tmp_path, [], NAMES)
+    assert (refused.code, '"fparam" has 0 numbers, the model expects 1' in refused.err) == (2, True), refused.err
+
+
 def test_open_boundaries(standin: Engine, tmp_path: Path) -> None:
     """`pbc: false` ignores the cell, even one of zeros as ASE sends for a molecule."""
     results: list = []
