@@ -106,7 +106,8 @@ BadGeometry LmpAdapter::find_bad_geometry(double min_distance) const {
     for (int64_t p = first_[i]; p < first_[i + 1]; ++p) {
       double r2 = 0.0;
       for (int a = 0; a < 3; ++a) {
-        const double d = positions_[3 * static_cast<size_t>(index_[p]) + a] - positions_[3 * static_cast<size_t>(i) + a];
+        const size_t j = static_cast<size_t>(index_[p]);
+        const double d = positions_[3 * j + a] - positions_[3 * static_cast<size_t>(i) + a];
         r2 += d * d;
       }
       if (std::sqrt(r2) >= bad.distance) continue;

@@ -25,7 +25,8 @@ struct BadGeometry {
 
 class LmpAdapter {
  public:
-  /// type_to_model [n_atom_types]: model index of LAMMPS type t + 1, -1 for NULL; length_unit: Angstrom in LAMMPS units.
+  /// type_to_model [n_atom_types]: model index of LAMMPS type t + 1, -1 for NULL.
+  /// length_unit: 1 Angstrom in LAMMPS' units.
   void configure(const std::vector<int>& type_to_model, double length_unit);
 
   /// Brings the arrays up to date; the list rows are renewed if `list_is_new` or if other atoms became visible.

@@ -75,7 +75,8 @@ double PairDeepMD::scale_factor() const {
   for (int i = 1; i <= atom->ntypes; ++i) {
     for (int j = i; j <= atom->ntypes; ++j) {
       if (scale_[i][j] == scale_[1][1]) continue;
-      fail("pair_style deepmd: 'scale' must be the same for all types; write 'fix adapt ... pair deepmd scale * * ...'");
+      fail("pair_style deepmd: 'scale' must be the same for all types; write "
+           "'fix adapt ... pair deepmd scale * * ...'");
     }
   }
   return scale_[1][1];
@@ -150,10 +151,13 @@ void PairDeepMD::scatter(double factor) {
   double** f = atom->f;
   for (int k = 0; k < n_all; ++k) {
     const int i = adapter_.lammps_index(k);
-    for (int a = 0; a < 3; ++a) f[i][a] += force_factor * result_.forces[3 * static_cast<size_t>(k) + a];
+    const double* force = &result_.forces[3 * static_cast<size_t>(k)];
+    for (int a = 0; a < 3; ++a) f[i][a] += force_factor * force[a];
   }
   if (eflag_atom) {
-    for (int k = 0; k < adapter_.n_local(); ++k) eatom[adapter_.lammps_index(k)] += energy_factor * result_.atom_energy[k];
+    for (int k = 0; k < adapter_.n_local(); ++k) {
+      eatom[adapter_.lammps_index(k)] += energy_factor * result_.atom_energy[k];
+    }
   }
   if (!vflag_atom && !cvflag_atom) return;
   for (int k = 0; k < n_all; ++k) {
@@ -183,10 +187,9 @@ void PairDeepMD::fail_evaluation(deepmd_status status) const {
     if (bad.found && bad.j >= 0) {
       char distance[32];
       std::snprintf(distance, sizeof(distance), "%.4g", bad.distance);
-      message = "pair_style deepmd: atoms " + std::to_string(atom->tag_enable ? atom->tag[bad.i] : bad.i) + " and " +
-                std::to_string(atom->tag_enable ? atom->tag[bad.j] : bad.j) + " are " + distance + " Angstrom apart" +
-                step + ", closer than the 0.05 that the model accepts; check the positions, or remove one of them with " +
-                "'delete_atoms overlap'";
+      message = "pair_style deepmd: " + name_atom(bad.i) + " and " + name_atom(bad.j) + " are " + distance +
+                " Angstrom apart" + step + ", closer than the 0.05 that the model accepts; check the positions, or " +
+                "remove one of them with 'delete_atoms overlap'";
     } else if (bad.found) {
       message = "pair_style deepmd: the position of " + name_atom(bad.i) + " is not finite" + step +
                 "; check the time step and the starting positions";

@@ -22,7 +22,8 @@ void PairDeepMD::check_surroundings() const {
   const bool excludes = neighbor->nex_type > 0 || neighbor->nex_group > 0 || neighbor->nex_mol > 0;
   if (excludes && comm->me == 0) {
     error->warning("pair_deepmd.cpp", __LINE__,
-                   "pair_style deepmd: pairs removed by 'neigh_modify exclude' are missing in the model's environments");
+                   "pair_style deepmd: pairs removed by 'neigh_modify exclude' are missing in the environments that "
+                   "the model sees");
   }
 }
 

@@ -91,8 +91,8 @@ void PairDeepMD::read_model_facts() {
     }
     const std::string difference = first_difference(info_, other);
     if (difference.empty()) continue;
-    throw SettingsError("pair_style deepmd: models " + settings_.models[0] + " and " + name + " differ in " + difference +
-                        "; the models of an ensemble must be trained with the same settings");
+    throw SettingsError("pair_style deepmd: models " + settings_.models[0] + " and " + name + " differ in " +
+                        difference + "; the models of an ensemble must be trained with the same settings");
   }
   check_parameter_counts(settings_,
                          {settings_.models[0], info_.dim_fparam, info_.dim_aparam, info_.has_default_fparam});

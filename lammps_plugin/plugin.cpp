@@ -82,7 +82,8 @@ void* refuse_pair(void* pointer) {
 }  // namespace
 }  // namespace deepmd
 
-extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void* lmp, void* handle, void* register_style) {
+extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void* lmp, void* handle,
+                                                                         void* register_style) {
   static const std::string info = std::string("deepmd pair style ") + deepmd_version();
   lammpsplugin_t plugin;
   plugin.version = DEEPMD_LAMMPS_VERSION;
