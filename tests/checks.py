@@ -28,6 +28,7 @@ TOLERANCES: dict[str, tuple[float, str]] = {
     "closed form": (1e-12, "a few hundred terms of size 1 summed in another order"),
     "closed form, many atoms": (1e-9, "energies and virials of 1e3 eV summed in another order"),
     "wrapping": (1e-11, "positions of 20 A lose digits when a few periods are added"),
+    "doors": (1e-9, "the same sums in other orders and, at engines, with other units and other images of the atoms"),
     "invariance": (
         1e-10,
         "the same pairs with positions rounded otherwise, energies of 1e2 eV in another order",
