@@ -29,9 +29,7 @@ def contract(rows: Tensor, g: Tensor, centers: Tensor, n_centers: int) -> Tensor
     n = rows.shape[0]
     counts = torch.zeros(n_centers, dtype=torch.long, device=rows.device)
     counts = counts.index_add(0, centers, torch.ones_like(centers))
-    if n == 0:
-        return torch.zeros(n_centers, 4, g.shape[1], dtype=rows.dtype, device=rows.device)
-    n_slots = int(counts.max())
+    n_slots = int(counts.max()) if n > 0 else 0
     slot = torch.arange(n, device=rows.device) - (torch.cumsum(counts, 0) - counts)[centers]
     place = centers * n_slots + slot
     r = torch.zeros(n_centers * n_slots, 4, dtype=rows.dtype, device=rows.device).index_copy(0, place, rows)

@@ -75,6 +75,8 @@ class EnergyModel(nn.Module):
         if not vectors.requires_grad:
             vectors = vectors.detach().requires_grad_(True)
         energy = self.atom_energy(vectors, centers, types[neighbors], types[:n_centers], fparam, aparam)
+        if not energy.requires_grad:  # nothing depends on the vectors: every centre is excluded, or there is none
+            return {"atom_energy": energy, "pair_gradient": torch.zeros_like(vectors)}
         gradient = torch.autograd.grad([energy.sum()], [vectors], create_graph=self.training, allow_unused=True)[0]
         if gradient is None:
             gradient = torch.zeros_like(vectors)
