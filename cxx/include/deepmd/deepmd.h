@@ -55,7 +55,7 @@ typedef struct deepmd_model deepmd_model; /* opaque; may be used by one thread a
 typedef struct deepmd_open_options {
   size_t size;
   int run_selftest;         /* non-zero (the default): re-evaluate the frames in the file and refuse a mismatch */
-  int n_threads;            /* 0: leave as the framework has it */
+  int n_threads;            /* 0: DP_INTRA_OP_PARALLELISM_THREADS of the environment, else as the framework has it */
   const void* content;      /* bytes of the file if the caller has read it already (an MPI broadcast), else NULL */
   size_t content_size;
   int gpu_rank;             /* which GPU (modulo their number) if torch finds any, 0 by default; negative: the CPU */

@@ -5,7 +5,9 @@
 
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "deepmd/deepmd.h"
@@ -60,18 +62,33 @@ void expect_shape(const Array& array, const std::vector<py::ssize_t>& shape, con
         std::string(name) + " has shape [" + got + "], expected [" + expected + "]; reshape it");
 }
 
-// A converted array that may be absent, with its shape checked.
+[[noreturn]] void refuse_argument(const std::string& sentence) {
+  raise("EngineError", DEEPMD_ERROR_ARGUMENT, sentence);
+}
+
+// Converts what NumPy can read as an array of numbers; whole numbers are not made from others.
+template <class Array>
+Array to_array(const py::object& given, const std::vector<py::ssize_t>& shape, const char* name) {
+  const auto any = py::array::ensure(given);
+  if (!any) PyErr_Clear();
+  const char kind = any ? any.dtype().kind() : 'O';
+  const bool is_whole = kind == 'i' || kind == 'u' || kind == 'b';
+  const bool wants_whole = std::is_integral<typename Array::value_type>::value;
+  if (!any || (!is_whole && any.size() > 0 && (wants_whole || kind != 'f'))) {
+    refuse_argument(std::string(name) + " is not an array of " + (wants_whole ? "whole " : "") + "numbers; pass one");
+  }
+  const auto array = py::cast<Array>(any);
+  expect_shape(array, shape, name);
+  return array;
+}
+
+// The same for an array that may be absent; an empty one counts as absent.
 template <class Array>
 struct Optional {
   Optional(const py::object& given, const std::vector<py::ssize_t>& shape, const char* name) {
     if (given.is_none()) return;
-    try {
-      array = py::cast<Array>(given);
-    } catch (const py::cast_error&) {
-      raise("EngineError", DEEPMD_ERROR_ARGUMENT, std::string(name) + " is not an array of numbers; pass one");
-    }
-    expect_shape(array, shape, name);
-    data = array.data();
+    array = to_array<Array>(given, shape, name);
+    if (array.size() > 0) data = array.data();
   }
   Array array;
   const typename Array::value_type* data = nullptr;
@@ -85,8 +102,8 @@ class Neighbors {
     handle_.reset(created);
   }
 
-  bool update(const Doubles& positions, const py::object& cell, const py::object& pbc) {
-    expect_shape(positions, {-1, 3}, "positions");
+  bool update(const py::object& given, const py::object& cell, const py::object& pbc) {
+    const auto positions = to_array<Doubles>(given, {-1, 3}, "positions");
     const Optional<Doubles> rows(cell, {3, 3}, "cell");
     const Optional<Ints> flags(pbc, {3}, "pbc");
     const int n_atoms = static_cast<int>(positions.shape(0));
@@ -98,7 +115,7 @@ class Neighbors {
     return rebuilt != 0;
   }
 
-  py::tuple update_and_copy(const Doubles& positions, const py::object& cell, const py::object& pbc) {
+  py::tuple update_and_copy(const py::object& positions, const py::object& cell, const py::object& pbc) {
     const bool rebuilt = update(positions, cell, pbc);
     const auto n_pairs = static_cast<py::ssize_t>(list_.first[list_.n_centers]);
     return py::make_tuple(py::array_t<std::int64_t>(list_.n_centers + 1, list_.first),
@@ -118,9 +135,7 @@ class Neighbors {
 
 // What Model.evaluate takes, in the order of its Python signature.
 struct Arguments {
-  Doubles positions;
-  Ints types;
-  py::object cell, pbc, fparam, aparam;
+  py::object positions, types, cell, pbc, fparam, aparam;
   bool atomic;
   Neighbors* neighbors;
   int n_local;
@@ -148,17 +163,18 @@ class Model {
 
   double selftest() {
     double worst = 0;
-    without_lock([&] { return deepmd_selftest(handle_.get(), &worst); });
+    without_lock([&] {
+      const std::lock_guard<std::mutex> one_at_a_time(mutex_);
+      return deepmd_selftest(handle_.get(), &worst);
+    });
     return worst;
   }
 
   py::dict evaluate(const Arguments& given) {
-    expect_shape(given.positions, {-1, 3}, "positions");
-    const py::ssize_t n_all = given.positions.shape(0);
-    expect_shape(given.types, {n_all}, "types");
-    if (given.n_local > n_all) {
-      raise("EngineError", DEEPMD_ERROR_ARGUMENT, "n_local is larger than the number of positions; pass all atoms");
-    }
+    const auto positions = to_array<Doubles>(given.positions, {-1, 3}, "positions");
+    const py::ssize_t n_all = positions.shape(0);
+    const auto types = to_array<Ints>(given.types, {n_all}, "types");
+    if (given.n_local > n_all) refuse_argument("n_local is larger than the number of positions; pass all atoms");
     const py::ssize_t n_local = given.n_local < 0 ? n_all : given.n_local;
     const Optional<Doubles> cell(given.cell, {3, 3}, "cell");
     const Optional<Ints> pbc(given.pbc, {3}, "pbc");
@@ -169,8 +185,8 @@ class Model {
     deepmd_input_init(&input);
     input.n_local = static_cast<int>(n_local);
     input.n_ghost = static_cast<int>(n_all - n_local);
-    input.positions = given.positions.data();
-    input.types = given.types.data();
+    input.positions = positions.data();
+    input.types = types.data();
     input.cell = cell.data;
     input.pbc = pbc.data;
     input.fparam = fparam.data;
@@ -196,15 +212,14 @@ class Model {
           index(parts[1], {-1}, "the list's index"),
           shift(parts.size() > 2 ? py::object(parts[2]) : py::none(), {-1, 3}, "the list's shift") {
       const py::ssize_t n_pairs = first.array.size() > 0 ? first.array.data()[first.array.size() - 1] : -1;
-      if (index.array.size() != n_pairs || (shift.data && shift.array.shape(0) != n_pairs)) {
-        raise("EngineError", DEEPMD_ERROR_ARGUMENT,
-              "the list's index and shift have other lengths than the last entry of first tells");
+      if (index.array.size() != n_pairs || (shift.data != nullptr && shift.array.shape(0) != n_pairs)) {
+        refuse_argument("the list's index and shift have other lengths than the last entry of first tells");
       }
       list = {sizeof(deepmd_list), static_cast<int>(first.array.size()) - 1, first.data, index.data, shift.data};
     }
     static py::tuple as_tuple(const py::object& given) {
       if (py::isinstance<py::tuple>(given) && (py::len(given) == 2 || py::len(given) == 3)) return given;
-      raise("EngineError", DEEPMD_ERROR_ARGUMENT, "list is not a tuple (first, index) or (first, index, shift)");
+      refuse_argument("list is not a tuple (first, index) or (first, index, shift); pass one");
     }
     Optional<Longs> first;
     Optional<Ints> index, shift;
@@ -224,7 +239,10 @@ class Model {
     output.virial = virial.mutable_data();
     output.atom_energy = atomic ? atom_energy.mutable_data() : nullptr;
     output.atom_virial = atomic ? atom_virial.mutable_data() : nullptr;
-    without_lock([&] { return deepmd_evaluate(handle_.get(), &input, &output); });
+    without_lock([&] {
+      const std::lock_guard<std::mutex> one_at_a_time(mutex_);
+      return deepmd_evaluate(handle_.get(), &input, &output);
+    });
 
     py::dict result;
     result["energy"] = energy;
@@ -241,6 +259,7 @@ class Model {
     void operator()(deepmd_model* model) const { deepmd_model_free(model); }
   };
   std::unique_ptr<deepmd_model, Free> handle_;
+  std::mutex mutex_;  // Python's own lock is released while the model works
   deepmd_info info_{};
 };
 
@@ -272,8 +291,8 @@ PYBIND11_MODULE(_core, m) {
       .def("selftest", &Model::selftest, "Largest force difference (eV/Angstrom) to the frames in the file.")
       .def(
           "evaluate",
-          [](Model& model, const Doubles& positions, const Ints& types, const py::object& cell, const py::object& pbc,
-             const py::object& fparam, const py::object& aparam, bool atomic, Neighbors* neighbors, int n_local,
+          [](Model& model, const py::object& positions, const py::object& types, const py::object& cell,
+             const py::object& pbc, const py::object& fparam, const py::object& aparam, bool atomic, Neighbors* neighbors, int n_local,
              const py::object& list) {
             return model.evaluate(
                 {positions, types, cell, pbc, fparam, aparam, atomic, neighbors, n_local, list});

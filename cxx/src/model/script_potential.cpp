@@ -9,7 +9,9 @@
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
 
+#include <cstdlib>
 #include <istream>
+#include <sstream>
 #include <streambuf>
 
 #include "core/error.hpp"
@@ -18,8 +20,9 @@
 namespace deepmd {
 namespace {
 
-// Pairs per call of the module: a [pairs x 100] tensor of doubles takes 13 MB, and larger ones are not faster.
-constexpr std::int64_t kPairsPerCall = 16384;
+// Pairs per call of the module. On the CPU a [pairs x 100] tensor of doubles should not leave the cache (7 MB), and
+// fewer pairs only add overhead; a GPU wants to be filled.
+constexpr std::int64_t kPairsPerCallCpu = 8192, kPairsPerCallGpu = 131072;
 
 // A read-only stream over bytes that somebody else holds.
 class BytesBuffer : public std::streambuf {
@@ -71,6 +74,18 @@ auto with_torch_errors(const std::string& doing, Work&& work) {
   }
 }
 
+// Threads asked for by the caller, else by the variable that DeePMD-kit's users know, else 0: as torch has it.
+int choose_threads(int asked) {
+  const char* variable = "DP_INTRA_OP_PARALLELISM_THREADS";
+  const char* given = std::getenv(variable);
+  if (asked > 0 || !given || !*given) return asked;
+  char* end = nullptr;
+  const long n = std::strtol(given, &end, 10);
+  if (*end == '\0' && n >= 0 && n <= 4096) return static_cast<int>(n);
+  throw Error(DEEPMD_ERROR_ARGUMENT, text("the environment variable ", variable, " is '", given,
+                                          "', expected a number of threads, or 0 for torch's own choice"));
+}
+
 at::Device choose_device(int gpu_rank) {
   const int n_devices = gpu_rank < 0 ? 0 : static_cast<int>(at::getNumGPUs());
   if (n_devices == 0) return at::kCPU;
@@ -80,8 +95,8 @@ at::Device choose_device(int gpu_rank) {
 class ScriptPotential : public Potential {
  public:
   ScriptPotential(const ModelFile& file, const DeviceChoice& choice)
-      : metadata_(file.metadata()), device_(choose_device(choice.gpu_rank)), blocks_(metadata_.rcut, kPairsPerCall) {
-    if (choice.n_threads > 0) at::set_num_threads(choice.n_threads);
+      : metadata_(file.metadata()), device_(choose_device(choice.gpu_rank)), n_threads_(choose_threads(choice.n_threads)),
+        blocks_(metadata_.rcut, device_.is_cpu() ? kPairsPerCallCpu : kPairsPerCallGpu) {
     BytesBuffer buffer(file.bytes());
     std::istream stream(&buffer);
     module_ = torch::jit::load(stream, device_);
@@ -97,6 +112,8 @@ class ScriptPotential : public Potential {
       // written: specialising it to the first shapes costs seconds and is undone by the next ones.
       const c10::AutoGradMode with_gradients(true);
       const torch::jit::GraphOptimizerEnabledGuard as_written(false);
+      // OpenMP keeps the number per calling thread, so it is set here and not at the opening.
+      if (n_threads_ > 0 && at::get_num_threads() != n_threads_) at::set_num_threads(n_threads_);
       clear_result(frame, result);
       blocks_.start(frame);
       while (blocks_.next(block_)) evaluate_block(frame, result);
@@ -152,6 +169,7 @@ class ScriptPotential : public Potential {
 
   Metadata metadata_;
   at::Device device_;
+  int n_threads_;
   torch::jit::Module module_;
   PairBlocks blocks_;
   PairBlock block_;
