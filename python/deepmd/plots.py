@@ -103,7 +103,8 @@ def learning_curve(lcurve: str | Path, path: str | Path) -> None:
         for name, column in curves.items():
             if column in columns and np.isfinite(columns[column]).any():
                 style = {"color": "#c4571a", "zorder": 3} if name == "validation" else {"color": "#1f5fa8", "zorder": 2}
-                axis.plot(columns["step"], columns[column], label=name, linewidth=1.2, marker=".", markersize=3, **style)
+                line = {"linewidth": 1.2, "marker": ".", "markersize": 3, **style}
+                axis.plot(columns["step"], columns[column], label=name, **line)
         axis.set_yscale("log")
         axis.set_xlabel("step")
         axis.set_ylabel("learning rate" if stem == "lr" else CURVE_PANELS.get(stem, stem))

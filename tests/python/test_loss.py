@@ -25,7 +25,8 @@ LABELS = {
 def batch(**absent):
     return SimpleNamespace(
         labels=LABELS, found={k: not absent.get(k, False) for k in LABELS}, n_frames=2,
-        frame=np.array([0, 0, 1, 1], dtype=np.int32), atoms_per_frame=np.array([2.0, 2.0]), types=np.zeros(4, dtype=np.int32),
+        frame=np.array([0, 0, 1, 1], dtype=np.int32), atoms_per_frame=np.array([2.0, 2.0]),
+        types=np.zeros(4, dtype=np.int32),
     )  # fmt: skip
 
 
@@ -48,7 +49,8 @@ CASES = {
     "force": ({"start_pref_f": 1, "limit_pref_f": 1}, (0.09 + 0.25) / 12, {"rmse_f": math.sqrt(0.34 / 12)}),
     "virial": ({"start_pref_v": 1, "limit_pref_v": 1}, 0.36 / 2, {"rmse_v": 0.3}),
     "atomic energy": ({"start_pref_ae": 1, "limit_pref_ae": 1}, (25 + 16 + 25 + 16) / 4, {"rmse_ae": math.sqrt(20.5)}),
-    "prefactored force": ({"start_pref_pf": 1, "limit_pref_pf": 1}, (0.09 + 0.25) / 12, {"rmse_pf": math.sqrt(0.34 / 12)}),
+    "prefactored force": (
+        {"start_pref_pf": 1, "limit_pref_pf": 1}, (0.09 + 0.25) / 12, {"rmse_pf": math.sqrt(0.34 / 12)}),
     "relative force": (
         {"start_pref_f": 1, "limit_pref_f": 1, "relative_f": 1.0}, ((0.3 / 2) ** 2 + (0.5 / 6) ** 2) / 12, {}),
     "energy, absolute": (

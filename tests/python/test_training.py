@@ -104,8 +104,11 @@ def test_training_learns(tmp_path, jdata):
     results = []
     for positions, cell in zip(data["positions"], data["cell"], strict=True):
         results.append(evaluate(teacher, find_pairs(positions, cell, 4.0), system.types))
-    labels = {"energy": np.concatenate([r["energy"] for r in results]), "force": np.stack([r["forces"] for r in results]),
-              "virial": np.stack([r["virial"] for r in results])}  # fmt: skip
+    labels = {
+        "energy": np.concatenate([r["energy"] for r in results]),
+        "force": np.stack([r["forces"] for r in results]),
+        "virial": np.stack([r["virial"] for r in results]),
+    }
     folder = write_system(
         tmp_path / "taught", system.types, ["O", "H"], {"positions": data["positions"], "cell": data["cell"], **labels}
     )

@@ -141,8 +141,8 @@ def resolve_sel(section: dict[str, Any], systems: list[System], skip: bool) -> f
     if skip:
         if automatic:
             raise InputError(
-                f"model/descriptor/sel: got {descriptor['sel']!r} together with --skip-neighbor-stat, expected numbers; "
-                "give sel as a list or drop the option"
+                f"model/descriptor/sel: got {descriptor['sel']!r} together with --skip-neighbor-stat, expected "
+                "numbers; give sel as a list or drop the option"
             )
         return None
     from deepmd.data.check import START_FRAMES
