@@ -53,3 +53,11 @@ def test_outside_program_reports_a_missing_model(programs, program):
     done = subprocess.run([programs / program, "missing.pth"], capture_output=True, text=True)
     assert done.returncode == 1
     assert "missing.pth cannot be read" in done.stderr
+
+
+def test_library_shows_only_the_c_interface(compiled):
+    if shutil.which("nm") is None:
+        pytest.skip("no nm")
+    library = Path(compiled.library_folder()) / "libdeepmd.so"
+    symbols = [line.split()[-1] for line in run("nm", "-D", "--defined-only", library).splitlines()]
+    assert symbols and all(symbol.startswith("deepmd_") for symbol in symbols), symbols
