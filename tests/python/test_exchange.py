@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,12 +22,16 @@ def make_tree():
             "type": "standard",
             "@version": 2,
             "descriptor": {
-                "type": "se_e2_a", "@version": 2, "rcut": 6.0,
+                "type": "se_e2_a",
+                "@version": 2,
+                "rcut": 6.0,
                 "layers": [{"@variables": {"w": np.ones((1, 3), np.float32), "b": np.zeros(3), "idt": None}}],
                 "@variables": {"davg": np.zeros((2, 4, 4))},
             },
             "fitting": {
-                "type": "ener", "@version": 4, "neuron": [5],
+                "type": "ener",
+                "@version": 4,
+                "neuron": [5],
                 "@variables": {"bias_atom_e": np.ones((2, 1)), "x": None},
             },
         },
@@ -60,7 +65,9 @@ def test_flatten_numbers_arrays_in_key_order():
     json_tree, arrays = exchange.flatten(make_tree())
     assert list(arrays) == [f"variable_{k:04d}" for k in range(7)]
     assert json_tree["model"]["descriptor"]["layers"][0]["@variables"] == {
-        "w": "/variable_0002", "b": "/variable_0003", "idt": None,
+        "w": "/variable_0002",
+        "b": "/variable_0003",
+        "idt": None,
     }
     assert json_tree["model"]["descriptor"]["@variables"]["davg"] == "/variable_0004"
     assert json_tree["@variables"]["min_nbor_dist"] == "/variable_0006"
@@ -189,6 +196,35 @@ def test_conversion_refuses_unknown_suffixes_and_kinds(frozen):
     with pytest.raises(ModelError, match="'dipole'"):
         exchange.main(argparse.Namespace(INPUT=str(frozen / "dipole.dp"), OUTPUT=str(frozen / "x.pth")))
     assert not (frozen / "x.pth").exists()
+
+
+GOLDENS = sorted((Path(__file__).parents[1] / "data" / "peer").glob("*.dp"))
+
+
+@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
+def test_a_model_of_the_peer_keeps_its_keys_and_numbers(path):
+    """The peer refuses unknown keys and misses absent ones, so a model that went through torch must have the same."""
+    from deepmd.nn.model import deserialize
+
+    def compare(ours, theirs, where):
+        if where.endswith("/precision") or (where.endswith("/atom_ener") and not ours and not theirs):
+            return  # "default" is float64, an empty list is none
+        assert type(ours) is type(theirs) or isinstance(ours, (int, float)), where
+        if isinstance(theirs, dict):
+            assert set(ours) == set(theirs), where
+            for key in theirs:
+                compare(ours[key], theirs[key], f"{where}/{key}")
+        elif isinstance(theirs, list):
+            assert len(ours) == len(theirs), where
+            for k, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+                compare(a, b, f"{where}/{k}")
+        elif isinstance(theirs, np.ndarray):
+            np.testing.assert_array_equal(ours, theirs, err_msg=where)
+        else:
+            assert ours == theirs, where
+
+    theirs = exchange.read_tree(path)
+    compare(deserialize(theirs).serialize(), theirs["model"], "model")
 
 
 @pytest.mark.parametrize("name", ["a.dp", "a.pth"])

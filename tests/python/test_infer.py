@@ -181,6 +181,24 @@ def test_trees_are_evaluated_through_a_temporary_freeze(folder, judge):
     assert energy == pytest.approx(judge.evaluate(frame.positions, frame.types)["energy"], abs=1e-10)
 
 
+def test_checkpoints_are_evaluated_through_a_temporary_freeze(folder):
+    import json
+
+    from deepmd.nn.model import build
+    from deepmd.train import checkpoint
+
+    section = make_tree()["model_def_script"]
+    model = build(section)
+    payload = {"step": 7, "model": model.state_dict(), "model_section": json.dumps(section), "input": None}
+    path = checkpoint.save(folder / "model.ckpt", payload, keep=1)
+    frame = make_frames()["molecule"]
+    energy = DeepPot(path).eval(frame.positions, None, frame.types)[0][0, 0]
+    expected = Judge(model.serialize()).evaluate(frame.positions, frame.types)["energy"]
+    assert energy == pytest.approx(expected, abs=1e-9)
+    with pytest.raises(ModelError, match="branch 'water'"):
+        DeepPot(path, head="water")
+
+
 def test_files_that_are_no_model_are_refused(folder):
     (folder / "text.pth").write_text("hello")
     for name, words in (("none.pth", "does not exist"), ("text.pth", "frozen model|format|dp freeze")):

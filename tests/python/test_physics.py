@@ -3,8 +3,8 @@
 import checks
 import numpy as np
 import pytest
-from reference.dp_numpy import Judge
-from reference.tiny_models import Options, make_frames, make_tree
+from reference.dp_numpy import Judge, neighbors
+from reference.tiny_models import Frame, Options, make_frames, make_tree
 
 MODELS = {
     "plain": Options(),
@@ -82,6 +82,34 @@ def test_cutoff_and_isolated_atoms(evaluate, options):
     n_types = len(options.type_map)
     checks.check_isolated_atoms(evaluate, n_types, options.rcut)
     checks.check_cutoff(evaluate, (0, 1), options.rcut)
+
+
+def random_frame(seed):
+    """A few atoms in a cell of 0.4 to 1.5 cutoffs, tilted by up to its length, periodic along any of its axes."""
+    rng = np.random.default_rng(seed)
+    for _ in range(1000):
+        cell = np.diag(rng.uniform(1.6, 6.0, 3))
+        cell[1, 0], cell[2, 0], cell[2, 1] = rng.uniform(-1, 1, 3) * [cell[0, 0], cell[0, 0], cell[1, 1]]
+        cell = cell @ np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        cell[0] *= np.sign(np.linalg.det(cell))
+        n_atoms = rng.integers(1, 5)
+        frame = Frame(rng.uniform(-0.5, 1.5, (n_atoms, 3)) @ cell, rng.integers(0, 2, n_atoms), cell)
+        frame.pbc = tuple(map(bool, rng.integers(0, 2, 3)))
+        if not any(map(len, neighbors(frame.positions, cell, frame.pbc, 0.9))):
+            return frame
+    raise AssertionError("no frame without overlaps")
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_cells_equal_the_judge(compiled, plain_core, seed):
+    frame = random_frame(seed)
+    expected = Judge(make_tree()).evaluate(**frame.as_input())
+    checks.assert_equal_physics(checks.of_frame(plain_core, frame), expected, "doors")
+
+
+@pytest.fixture(scope="module")
+def plain_core(compiled, tmp_path_factory):
+    return core_of(make_tree(), tmp_path_factory.mktemp("random"))
 
 
 def test_a_flipped_sign_is_noticed(tree):

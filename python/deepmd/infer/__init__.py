@@ -1,7 +1,7 @@
 """Evaluating frozen models from Python.
 
-    from deepmd.infer import DeepPot
-    energy, forces, virial = DeepPot("graph.pth").eval(positions, cells, types)
+from deepmd.infer import DeepPot
+energy, forces, virial = DeepPot("graph.pth").eval(positions, cells, types)
 """
 
 from deepmd.deviation import calc_model_devi

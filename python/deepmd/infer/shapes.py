@@ -28,13 +28,16 @@ class Frames:
         """For each frame the arguments of `core.Model.evaluate` without padding atoms, and the mask of real atoms."""
         for k in range(len(self)):
             real = self.types[k] >= 0
-            yield {
-                "positions": self.positions[k][real],
-                "types": self.types[k][real],
-                "cell": None if self.cells is None else self.cells[k],
-                "fparam": None if self.fparam is None else self.fparam[k],
-                "aparam": None if self.aparam is None else self.aparam[k][real],
-            }, real
+            yield (
+                {
+                    "positions": self.positions[k][real],
+                    "types": self.types[k][real],
+                    "cell": None if self.cells is None else self.cells[k],
+                    "fparam": None if self.fparam is None else self.fparam[k],
+                    "aparam": None if self.aparam is None else self.aparam[k][real],
+                },
+                real,
+            )
 
 
 def arrange(coords: Any, cells: Any, atom_types: Any, mixed_type: bool = False) -> Frames:
