@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
 import sysconfig
 from pathlib import Path
+
+from deepmd import core
+from deepmd.errors import EngineError
 
 # Not one of the program's own exit codes (1-11, see `dp_ipi --help`); what a shell says when a program is missing.
 EXIT_NOT_INSTALLED = 127
@@ -16,9 +20,8 @@ def _package_folders() -> list[Path]:
     """Folders that may hold the installed package; an editable installation keeps binaries and sources apart."""
     folders = [Path(__file__).resolve().parent]
     folders += [Path(sysconfig.get_path(name)) / "deepmd" for name in ("platlib", "purelib")]
-    spec = importlib.util.find_spec("deepmd._core")
-    if spec is not None and spec.origin is not None:
-        folders.append(Path(spec.origin).parent)
+    with contextlib.suppress(EngineError):
+        folders.append(core.native_folder())
     return folders
 
 
