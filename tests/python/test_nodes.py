@@ -129,3 +129,19 @@ def test_initial_weights_follow_the_documented_distributions():
     assert float(layer.w.std()) == pytest.approx(1 / np.sqrt(480), rel=0.02)
     assert float(layer.b.std()) == pytest.approx(1.0, rel=0.2)
     assert float(layer.idt.mean()) == pytest.approx(0.1, abs=1e-3)
+
+
+def test_networks_under_one_seed_start_independently():
+    section = {
+        "type_map": ["O", "H"],
+        "descriptor": {"type": "se_e2_a", "sel": [8, 16], "rcut": 4.0, "rcut_smth": 0.5, "neuron": [20, 40, 80],
+                       "axis_neuron": 8, "seed": 1, "activation_function": "tanh"},
+        "fitting_net": {"neuron": [80, 80], "resnet_dt": True, "seed": 1, "activation_function": "tanh"},
+    }  # fmt: skip
+    model = build(section).requires_grad_(False)
+    networks = [*model.descriptor.networks, *model.fitting.networks]
+    draws = [
+        layer.w.numpy().ravel()[:800] for network in networks for layer in network.layers if layer.w.numel() >= 800
+    ]
+    correlation = np.corrcoef(draws)
+    assert np.abs(correlation - np.eye(len(draws))).max() < 0.2

@@ -140,6 +140,16 @@ def fitting_network(n_in: int, neuron: list[int], activation: str, resnet_dt: bo
     return Network(layers)
 
 
+STREAMS = {"embedding": 0, "fitting": 1}
+
+
+def stream(seed: int | list[int] | None, kind: str, k: int) -> list[int] | None:
+    """Seed of the k-th network of a kind; networks of different kinds stay independent under the same seed."""
+    if seed is None:
+        return None
+    return [*(seed if isinstance(seed, list) else [seed]), STREAMS[kind], k]
+
+
 def to_numpy(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy().copy()
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from deepmd.errors import ModelError
-from deepmd.nn.layers import PRECISIONS, Dense, Network, embedding_network, load_into
+from deepmd.nn.layers import PRECISIONS, Dense, Network, embedding_network, load_into, stream
 from deepmd.nn.rows import environment_rows
 
 ROW_WIDTH: Final = 4  # s, x, y, z
@@ -83,7 +83,7 @@ class DescriptorSeE2A(nn.Module):
 
     def randomise(self, seed: int | None) -> None:
         for k, network in enumerate(self.networks):
-            network.randomise(None if seed is None else [seed, k])
+            network.randomise(stream(seed, "embedding", k))
         self.clear_excluded()
 
     def clear_excluded(self) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deepmd.errors import ModelError
-from deepmd.nn.layers import PRECISIONS, Dense, Network, fitting_network, load_into, to_numpy
+from deepmd.nn.layers import PRECISIONS, Dense, Network, fitting_network, load_into, stream, to_numpy
 
 
 class EnergyFitting(nn.Module):
@@ -60,7 +60,7 @@ class EnergyFitting(nn.Module):
 
     def randomise(self, seed: int | None) -> None:
         for t, network in enumerate(self.networks):
-            network.randomise(None if seed is None else [seed, t])
+            network.randomise(stream(seed, "fitting", t))
 
     def parameters_of_atoms(self, fparam: Tensor | None, aparam: Tensor | None) -> list[Tensor]:
         """Standardised parameters, each [n_centers, dim], in the order in which the network takes them."""
