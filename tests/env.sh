@@ -93,7 +93,7 @@ install_package() {
   local extras="$1" stamp="$environment/deepmd-engine.stamp" parts=(pyproject.toml CMakeLists.txt LICENSE README.md)
   parts+=(python cxx lammps_plugin ipi_driver)
   local digest
-  digest="$(cd "$root" && digest_of "${parts[@]}") $(python -c 'import torch; print(torch.__version__)')"
+  digest="$(cd "$root" && digest_of "${parts[@]}") $(python -c 'import torch; print(torch.__version__)' 2>/dev/null)"
   if [[ ! -f "$stamp" || "$(head -n 1 "$stamp")" != "$digest" ]]; then
     say "   building and installing deepmd-engine (about 4 minutes on 2 cores; log: $logs/install.log)"
     CMAKE_BUILD_PARALLEL_LEVEL="${CMAKE_BUILD_PARALLEL_LEVEL:-$(number_of_cores)}" \

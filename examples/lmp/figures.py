@@ -22,8 +22,8 @@ def learning_curve(axes: Axes, run: Path) -> None:
     """Force and energy errors of training and validation batches against the step."""
     curve = np.genfromtxt(run / "train" / "lcurve.out", names=True)
     for key, label, colour in (("rmse_f", "force (eV/Å)", BLUE), ("rmse_e", "energy (eV/atom)", ORANGE)):
-        axes.loglog(curve["step"], curve[f"{key}_trn"], color=colour, alpha=0.35, lw=1)
-        axes.loglog(curve["step"], curve[f"{key}_val"], color=colour, lw=1.5, label=label)
+        axes.semilogy(curve["step"], curve[f"{key}_trn"], color=colour, alpha=0.35, lw=1)
+        axes.semilogy(curve["step"], curve[f"{key}_val"], color=colour, lw=1.5, label=label)
     axes.set(xlabel="training step", ylabel="RMSE", title="learning curve (light: training)")
     axes.legend(frameon=False)
 
@@ -96,8 +96,9 @@ def energy_conservation(axes: Axes, run: Path) -> None:
     potential, total = (1000.0 * (table[key] - table[key][0]) / n_atoms for key in ("PotEng", "TotEng"))
     axes.plot(time, potential, color=ORANGE, lw=1, label="potential")
     axes.plot(time, total, color=BLUE, lw=1.5, label="total")
-    axes.set(xlabel="time (ps)", ylabel="energy - start (meV/atom)", title="constant energy run in LAMMPS")
-    axes.legend(frameon=False, loc="upper right")
+    axes.set(xlabel="time (ps)", ylabel="change of energy (meV/atom)", title="constant energy run in LAMMPS")
+    axes.margins(y=0.3)
+    axes.legend(frameon=False, loc="upper right", ncols=2)
 
 
 FIGURES: dict[str, Callable[[Axes, Path], None]] = {

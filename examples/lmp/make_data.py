@@ -234,18 +234,16 @@ def run_burst(burst: Burst, folder: Path, progress: tqdm) -> dict[str, np.ndarra
     return {key: np.stack([frame[key] for frame in frames]) for key in frames[0]}
 
 
-def write_systems(done: dict[str, list[dict[str, np.ndarray]]], out: Path) -> None:
-    """Write one deepmd/npy folder for each system; every array in float64."""
-    for system, bursts in done.items():
-        arrays = {key: np.concatenate([burst[key] for burst in bursts]) for key in bursts[0]}
-        n_frames, n_atoms = arrays["coord"].shape[:2]
-        folder = out / FOLDERS[system]
-        (folder / "set.000").mkdir(parents=True, exist_ok=True)
-        for key, array in arrays.items():
-            np.save(folder / "set.000" / f"{key}.npy", array.reshape(n_frames, -1) if key != "energy" else array)
-        (folder / "type.raw").write_text("\n".join(["0", "1", "1"] * (n_atoms // 3)) + "\n")
-        (folder / "type_map.raw").write_text("\n".join(TYPE_MAP) + "\n")
-        print(f"{FOLDERS[system]}: {n_frames} frames of {n_atoms} atoms")
+def write_system(folder: Path, bursts: list[dict[str, np.ndarray]]) -> None:
+    """Write the frames of some bursts as one deepmd/npy system; every array in float64."""
+    arrays = {key: np.concatenate([burst[key] for burst in bursts]) for key in bursts[0]}
+    n_frames, n_atoms = arrays["coord"].shape[:2]
+    (folder / "set.000").mkdir(parents=True, exist_ok=True)
+    for key, array in arrays.items():
+        np.save(folder / "set.000" / f"{key}.npy", array.reshape(n_frames, -1) if key != "energy" else array)
+    (folder / "type.raw").write_text("\n".join(["0", "1", "1"] * (n_atoms // 3)) + "\n")
+    (folder / "type_map.raw").write_text("\n".join(TYPE_MAP) + "\n")
+    print(f"{folder.parent.name}/{folder.name}: {n_frames} frames of {n_atoms} atoms")
 
 
 def write_starting_cells(folder: Path, work: Path) -> None:
@@ -319,7 +317,8 @@ def main() -> None:
                 partial.replace(store)
             with np.load(store) as arrays:
                 done.setdefault(burst.system, []).append(dict(arrays))
-    write_systems(done, arguments.out)
+    for system, frames in done.items():
+        write_system(arguments.out / FOLDERS[system], frames)
 
 
 if __name__ == "__main__":

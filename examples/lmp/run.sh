@@ -47,7 +47,7 @@ fresh_folder() {
 
 stage_check() {
   run_logged check dp check "$here/data"
-  tail -n 12 "$logs/check.log" | sed 's/^/   /'
+  grep -E 'frames' "$logs/check.log" | sed "s|$here/|   |"
 }
 
 stage_train() {
@@ -60,9 +60,10 @@ stage_train() {
     fresh_folder train "$here/input.json"
     ln -s "$here/data" data
     printf '%s\n' "$chain" >started
+    : >"$logs/train.log"
   fi
   if ! OMP_NUM_THREADS="$(number_of_cores)" dp train ${options[@]+"${options[@]}"} input.json 2>&1 |
-    tee -a "$logs/train.log" | sed -u 's/^/   /'; then
+    tee -a "$logs/train.log" | sed -u 's/^\[[^]]*\] DEEPMD //; s/^/   /'; then
     fail "the training failed; the whole output is in $logs/train.log"
   fi
 }
@@ -75,7 +76,7 @@ stage_freeze() {
 stage_test() {
   fresh_folder test "$run/freeze/graph.pth"
   run_logged test dp test -m graph.pth -s "$here/data/valid" -d detail
-  sed -n '/weighted average of errors/,$p' "$logs/test.log" | sed 's/^/   /'
+  grep -E 'testing system|Energy RMSE/N|Force  RMSE|Virial RMSE/N' "$logs/test.log" | sed 's/^.*INFO */   /'
 }
 
 stage_lammps() {

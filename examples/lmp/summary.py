@@ -11,9 +11,18 @@ from figures import read_thermo
 from trajectory import radial_distribution, read_beads, read_dump
 
 
-def tested_error(log: str, label: str) -> float:
-    """The last value of a line such as `Force  RMSE        : 6.1e-02 eV/Å`, which is the average over all systems."""
-    return float(re.findall(rf"{re.escape(label)} *: *(\S+)", log)[-1])
+def tested_errors(log: str) -> list[str]:
+    """One line for each system in the output of `dp test`: its errors of energy, force and virial."""
+    lines = []
+    for block in log.split("# testing system : ")[1:]:
+        name = Path(block.split()[0])
+        energy, force, virial = (
+            1000.0 * float(re.search(rf"{re.escape(label)} *: *(\S+)", block)[1])
+            for label in ("Energy RMSE/Natoms", "Force  RMSE", "Virial RMSE/Natoms")
+        )
+        values = f"energy {energy:.1f} meV/atom, force {force:.0f} meV/Å, virial {virial:.0f} meV/atom (RMSE)"
+        lines.append(f"  {name.name:13} {values}")
+    return lines
 
 
 def highest_peak(distances: np.ndarray, values: np.ndarray, low: float) -> str:
@@ -26,9 +35,6 @@ def highest_peak(distances: np.ndarray, values: np.ndarray, low: float) -> str:
 def summary(run: Path) -> list[str]:
     """The lines of the summary."""
     log = (run / "logs" / "test.log").read_text(errors="replace")
-    energy, force, virial = (
-        tested_error(log, label) for label in ("Energy RMSE/Natoms", "Force  RMSE", "Virial RMSE/Natoms")
-    )
     curve = np.genfromtxt(run / "train" / "lcurve.out", names=True)
     lammps_log = (run / "lammps" / "log.lammps").read_text()
     constant = read_thermo(run / "lammps" / "log.lammps")[-1]
@@ -42,8 +48,8 @@ def summary(run: Path) -> list[str]:
     kinetic = 1000.0 * quantum[len(quantum) // 2 :, 4].mean() / len(beads.elements)
     return [
         f"training        {curve['step'][-1]:.0f} steps, see {run}/train/lcurve.out",
-        f"held-out frames energy {1000 * energy:.2f} meV/atom, force {1000 * force:.0f} meV/Å, "
-        f"virial {1000 * virial:.1f} meV/atom (RMSE)",
+        "held-out frames",
+        *tested_errors(log),
         f"LAMMPS          {len(dump.elements)} atoms, {speed} ns/day on 2 MPI ranks",
         f"1 and 2 ranks   {(run / 'logs' / 'ranks.log').read_text().strip()}",
         f"constant energy drift {drift:+.3f} meV/atom/ps over {np.ptp(constant['Step']) * 0.0005:.1f} ps, "

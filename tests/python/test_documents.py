@@ -37,7 +37,7 @@ INSTALLATION = re.compile(
     r"^(\./)?(examples/lmp/run\.sh|tests/run\.sh|\.ci/run|pip install|python examples/lmp/make_data)"
 )
 NEEDED = {"lmp": "lmp", "i-pi": "i-pi", "cmake": "cmake", "cc ": "cc"}
-TRAINING_STEPS = 4
+TRAINING_STEPS = 300  # enough that atoms keep apart in ten steps of dynamics
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def blocks_of(document: str) -> list[Block]:
 def shortened(text: str) -> str:
     """The same text with a training and a path-integral run of a few steps, and a socket of its own."""
     text = re.sub(r'("numb_steps": *)\d+', rf"\g<1>{TRAINING_STEPS}", text)
+    text = re.sub(r'("batch_size": *)\d+', r"\g<1>1", text)
     text = re.sub(r"(<total_steps>)\d+", r"\g<1>2", re.sub(r"(nbeads=')\d+", r"\g<1>2", text))
     text = re.sub(r"(variable\s+(equilibrate|produce)\s+index) \d+", r"\1 10", text)
     return re.sub(r"\bdeepmd_(water|readme)\b", rf"deepmd_\1_{os.getpid()}", text)
