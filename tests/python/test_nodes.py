@@ -19,8 +19,8 @@ SHORTEST = 0.6  # Angstrom
 VARIANTS = {
     "plain": Options(),
     "one-sided, time steps, gelu": Options(one_side=True, embedding_dt=True, activation="gelu"),
-    "excluded pairs": Options(descriptor_exclude=[[0, 1]], activation="softplus"),
-    "one-sided, excluded pairs": Options(descriptor_exclude=[[0, 1]], one_side=True),
+    "excluded pairs": Options(descriptor_exclude=[[0, 1]], activation="softplus", davg_zero=True),
+    "one-sided, excluded pairs": Options(descriptor_exclude=[[0, 1]], one_side=True, davg_zero=True),
     "absent pairs": Options(pair_exclude=[[0, 0]], activation="sigmoid"),
     "absent centres": Options(atom_exclude=[1], activation="silu"),
     "protection": Options(protection=0.3),
