@@ -74,6 +74,7 @@ def test_a_stored_frame_has_the_labels_that_the_method_gives() -> None:
 
 def test_the_plan_of_the_data_does_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("scipy")
+    pytest.importorskip("tqdm")
     module = load("make_data", monkeypatch)
     bursts, again = module.plan(), module.plan()
     assert bursts == again and len({burst.name for burst in bursts}) == len(bursts)
@@ -81,6 +82,8 @@ def test_the_plan_of_the_data_does_not_change(monkeypatch: pytest.MonkeyPatch) -
     kept: dict[str, int] = {}
     for burst in bursts:
         kept[module.FOLDERS[burst.system]] = kept.get(module.FOLDERS[burst.system], 0) + len(burst.keep)
+    explore = load("explore", monkeypatch)
+    kept.update({name: number * len(explore.KEPT) for name, number in explore.RUNS.items()})
     stored = {f"{s.parent.name}/{s.name}": len(arrays_of(s)["energy"]) for s in SYSTEMS}
     assert kept == stored
 
