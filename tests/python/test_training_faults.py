@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from deepmd.train import checkpoint
 from training_runs import changed, equal, make_input, run, start_child, weights
 
 pytestmark = pytest.mark.usefixtures("compiled")
-N_TRIALS = int(os.environ.get("DEEPMD_KILL_TRIALS", "10"))
+N_TRIALS = int(os.environ.get("DEEPMD_KILL_TRIALS", "6"))
 N_STEPS = 25
 
 
@@ -23,25 +24,25 @@ def jdata(tiny_system):
     return make_input(tiny_system(n_frames=7), numb_steps=N_STEPS, save_freq=1, disp_freq=5, max_ckpt_keep=3)
 
 
-def wait(pid: int) -> int:
-    return os.waitpid(pid, 0)[1]
-
-
 def test_kill_9_at_any_point_leaves_a_run_that_resumes_to_the_same_weights(tmp_path, jdata):
     """Every step saves, so many of the kills fall inside a save."""
     run(tmp_path / "whole", jdata)
     expected = weights(tmp_path / "whole" / "model.ckpt.pt")
+    timed = start_child(tmp_path / "timed", jdata)
+    wait_for(tmp_path / "timed" / "lcurve.out")
     begin = time.monotonic()
-    wait(start_child(tmp_path / "timed", jdata))
+    wait_for(tmp_path / "timed" / f"model.ckpt-{N_STEPS}.pt")
     length = time.monotonic() - begin
+    timed.join()
     rng = np.random.default_rng(5)
     cut_off = 0
     for trial in range(N_TRIALS):
         folder = tmp_path / f"trial{trial}"
-        pid = start_child(folder, jdata)
-        time.sleep(float(rng.uniform(0.1, 1.0)) * length)
-        os.kill(pid, signal.SIGKILL)
-        wait(pid)
+        child = start_child(folder, jdata)
+        wait_for(folder / "lcurve.out")
+        time.sleep(float(rng.uniform(0.0, 0.9)) * length)
+        child.kill()
+        child.join()
         saved = checkpoint.family(folder / "model.ckpt")
         for path in saved:
             checkpoint.load(path)  # whole, or it would be refused
@@ -52,16 +53,22 @@ def test_kill_9_at_any_point_leaves_a_run_that_resumes_to_the_same_weights(tmp_p
     assert cut_off > N_TRIALS // 4, f"only {cut_off} of {N_TRIALS} kills fell between the first and the last save"
 
 
+def wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.002)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_save_and_leave_with_the_usual_status(tmp_path, jdata, number):
     run(tmp_path / "whole", changed(jdata, training__numb_steps=150, training__save_freq=1000))
     folder = tmp_path / "stopped"
     jdata = changed(jdata, training__numb_steps=150, training__save_freq=1000)
-    pid = start_child(folder, jdata)
+    child = start_child(folder, jdata)
     while not (folder / "lcurve.out").exists() or "      5" not in (folder / "lcurve.out").read_text():
         time.sleep(0.01)
-    os.kill(pid, number)
-    assert os.waitstatus_to_exitcode(wait(pid)) == 128 + number
+    os.kill(child.pid, number)
+    child.join()
+    assert child.exitcode == 128 + number
     (saved,) = checkpoint.family(folder / "model.ckpt")
     assert 5 <= checkpoint.load(saved)["step"] < 150
     run(folder, jdata, restart="model.ckpt")

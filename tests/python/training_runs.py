@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import json
+import multiprocessing
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from deepmd.train import checkpoint
+from deepmd.train.assemble import THREAD_VARIABLES
 from deepmd.train.entry import train
 
 NUMB_STEPS = 12
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """What users write to train on one thread."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def make_input(system: Path, **training: Any) -> dict[str, Any]:
@@ -54,28 +73,27 @@ def run(folder: Path, jdata: dict[str, Any], **options: Any) -> None:
     (folder / "input.json").write_text(json.dumps(jdata))
     before, n_threads = os.getcwd(), torch.get_num_threads()
     os.chdir(folder)
-    torch.set_num_threads(1)
     try:
-        train(argparse.Namespace(INPUT="input.json", **options))
+        with one_thread():
+            train(argparse.Namespace(INPUT="input.json", **options))
     finally:
         os.chdir(before)
         torch.set_num_threads(n_threads)
 
 
-def start_child(folder: Path, jdata: dict[str, Any], **options: Any) -> int:
-    """The same in a forked child; returns its process id."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        run(folder, jdata, **options)
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        os._exit(code)
+def _child(folder: Path, jdata: dict[str, Any], options: dict[str, Any]) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    run(folder, jdata, **options)
+
+
+def start_child(folder: Path, jdata: dict[str, Any], **options: Any) -> multiprocessing.process.BaseProcess:
+    """The same in a child of a server that has loaded torch but started no threads: fast, and safe to kill."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["training_runs"])
+    with one_thread():
+        child = context.Process(target=_child, args=(folder, jdata, options))
+        child.start()
+    return child
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
