@@ -1,12 +1,20 @@
 #!/usr/bin/env bash
 # From first-principles frames to molecular dynamics: checks the data, trains a water model, freezes and tests it, runs
 # it in LAMMPS and beside i-PI, and draws figures. Everything it makes lands in examples/lmp/run; a second call goes on
-# from what stands there. README.md in this folder explains each file.
+# from what stands there. README.md in this folder explains each file. With --quick it makes a few steps of everything,
+# for a first look or a test of the installation, in examples/lmp/run/quick.
 set -euo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
+quick=false
+if [[ "${1:-}" == "--quick" ]]; then quick=true; shift; fi
+if [[ $# -gt 0 ]]; then
+  echo "run.sh: got \"$*\", expected nothing or --quick" >&2
+  exit 2
+fi
 run="$here/run"
+if $quick; then run="$here/run/quick"; fi
 logs="$run/logs"
 # shellcheck source=tests/env.sh
 source "$root/tests/env.sh"
@@ -43,6 +51,17 @@ fresh_folder() {
   mkdir -p "$folder"
   cp "$@" "$folder"
   cd "$folder"
+  if $quick; then shorten; fi
+}
+
+# Few steps in the inputs of the working directory.
+shorten() {
+  local file
+  for file in input.json in.lammps input.xml; do
+    if [[ -f "$file" ]]; then
+      sed -i -E 's/("numb_steps":) [0-9]+/\1 300/; s/("batch_size":) 4/\1 1/; s/(index) (800|1600)/\1 20/; s/(<total_steps>)[0-9]+/\13/' "$file"
+    fi
+  done
 }
 
 stage_check() {
