@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 
 namespace {
@@ -23,10 +24,11 @@ std::string plugin_path() {
 
 extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void* lmp, void* handle, void* register_style) {
   const std::string path = plugin_path();
+  int flags = RTLD_NOW | RTLD_LOCAL;
 #if defined(RTLD_DEEPBIND)
-  const int flags = RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND;
-#else
-  const int flags = RTLD_NOW | RTLD_LOCAL;
+  // Sanitizers and preloaded libraries have to see the calls: DEEPMD_SHARE_SYMBOLS=1 loads in the ordinary way.
+  const char* share = std::getenv("DEEPMD_SHARE_SYMBOLS");
+  if (share == nullptr || std::string(share) != "1") flags |= RTLD_DEEPBIND;
 #endif
   void* library = dlopen(path.c_str(), flags);
   if (library == nullptr) {

@@ -84,7 +84,9 @@ def test_every_pair_arrives_once(name, ranks, spy, frames, models, tmp_path):
     write_data(job, tmp_path / "pairs.data")
     (tmp_path / "in.lammps").write_text(job_script(job))
     command = [find_program("mpirun"), "-n", str(ranks), find_program("lmp"), "-in", "in.lammps", "-log", "none"]
-    outcome = run_program(command, tmp_path, {**plain_environment(), "LD_PRELOAD": str(spy)})
+    outcome = run_program(
+        command, tmp_path, {**plain_environment(), "LD_PRELOAD": str(spy), "DEEPMD_SHARE_SYMBOLS": "1"}
+    )
     assert outcome.status == 0, outcome.output[-2000:]
     expected = neighbors(frame.positions, frame.cell, frame.pbc, 4.0)
     centers = read_pairs(tmp_path)
