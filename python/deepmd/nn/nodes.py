@@ -23,6 +23,7 @@ from torch import Tensor
 from deepmd import _kernels
 from deepmd.data.graph import Batch
 from deepmd.nn.activation import SMOOTH
+from deepmd.nn.descriptor.se_e2_a import DescriptorSeE2A
 from deepmd.nn.model.energy import EnergyModel
 
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-5}
@@ -70,8 +71,11 @@ class NodeEngine:
 
     @staticmethod
     def supports(model: EnergyModel) -> bool:
-        """Interpolation on nodes needs a smooth activation function."""
-        return model.descriptor.section["activation_function"].lower() in SMOOTH
+        """Interpolation on nodes needs one embedding of a scalar, and a smooth activation function."""
+        descriptor = model.descriptor
+        return (
+            isinstance(descriptor, DescriptorSeE2A) and descriptor.section["activation_function"].lower() in SMOOTH
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return {"shortest": self.shortest, "n_nodes": self.n_nodes}

@@ -36,7 +36,7 @@ class PlainEngine:
         frame = torch.from_numpy(batch.frame.astype(np.int64))
         fparam = torch.from_numpy(batch.labels["fparam"][batch.frame]) if fitting.dim_fparam else None
         aparam = torch.from_numpy(batch.labels["aparam"]) if fitting.dim_aparam else None
-        atom_energy = model.atom_energy(vectors, centers, types[neighbors], types, fparam, aparam)
+        atom_energy = model.atom_energy(vectors, centers, neighbors, types, len(types), fparam, aparam)
         energy = torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, frame, atom_energy)
         if not with_forces:
             return Prediction(energy, atom_energy, None, None)
