@@ -40,6 +40,7 @@ class Prediction:
     atom_energy: Tensor  # [n_atoms] eV, in the order of the batch
     forces: Tensor | None  # [n_atoms, 3] eV/Angstrom
     virial: Tensor | None  # [n_frames, 3, 3] eV
+    hessian: Tensor | None = None  # [n_frames, 3 n, 3 n] eV/Angstrom^2
 
 
 class PairForces(torch.autograd.Function):

@@ -23,27 +23,56 @@ from __future__ import annotations
 from typing import Any
 
 from deepmd.errors import InputError, ModelError
+from deepmd.nn.descriptor.hybrid import DescriptorHybrid
+from deepmd.nn.descriptor.se_atten import DescriptorSeAtten, DescriptorSeAttenV2
 from deepmd.nn.descriptor.se_e2_a import DescriptorSeE2A
+from deepmd.nn.descriptor.se_e2_r import DescriptorSeE2R
+from deepmd.nn.descriptor.se_e3 import DescriptorSeE3
+from deepmd.nn.descriptor.se_e3_tebd import DescriptorSeE3Tebd
 
-FAMILIES: dict[str, Any] = {"se_e2_a": DescriptorSeE2A}
-ALIASES = {"se_a": "se_e2_a"}
+FAMILIES: dict[str, Any] = {
+    "se_e2_a": DescriptorSeE2A,
+    "se_e2_r": DescriptorSeE2R,
+    "se_e3": DescriptorSeE3,
+    "se_atten": DescriptorSeAtten,
+    "se_atten_v2": DescriptorSeAttenV2,
+    "se_e3_tebd": DescriptorSeE3Tebd,
+}
+ALIASES = {
+    "se_a": "se_e2_a",
+    "se_r": "se_e2_r",
+    "se_t": "se_e3",
+    "se_at": "se_e3",
+    "se_a_3be": "se_e3",
+    "dpa1": "se_atten",
+}
 DESCRIPTORS = {**FAMILIES, **{name: FAMILIES[family] for name, family in ALIASES.items()}}
-"""Classes by every name that inputs and trees use."""
+"""Classes by every name that inputs and trees use; `hybrid` is made of them."""
 
 
 def build_descriptor(section: dict[str, Any], type_map: list[str]) -> Any:
     """A descriptor with random weights from a normalised section of the input."""
-    family = DESCRIPTORS.get(section["type"])
-    if family is None:
-        raise InputError(f"model/descriptor/type: got {section['type']!r}, expected one of {', '.join(FAMILIES)}")
-    descriptor = family(section, type_map)
+    kind = section["type"]
+    if kind == "hybrid":
+        parts = [build_descriptor(part, type_map) for part in section["list"]]
+        return DescriptorHybrid(section, parts)
+    if kind not in DESCRIPTORS:
+        raise InputError(f"model/descriptor/type: got {kind!r}, expected hybrid or one of {', '.join(FAMILIES)}")
+    descriptor = DESCRIPTORS[kind](section, type_map)
     descriptor.randomise(section.get("seed"))
+    if not section.get("trainable", True):
+        descriptor.requires_grad_(False)
     return descriptor
 
 
 def read_descriptor(tree: dict[str, Any], type_map: list[str]) -> Any:
     """A descriptor from the entry `descriptor` of a neutral tree."""
-    family = DESCRIPTORS.get(tree.get("type"))
-    if family is None:
-        raise ModelError(f"descriptor: got {tree.get('type')!r}, expected one of {', '.join(FAMILIES)}")
-    return family.deserialize(tree, type_map)
+    kind = tree.get("type")
+    if kind == "hybrid":
+        return DescriptorHybrid({"type": "hybrid"}, [read_descriptor(part, type_map) for part in tree["list"]])
+    if kind not in DESCRIPTORS:
+        raise ModelError(f"descriptor: got {kind!r}, expected hybrid or one of {', '.join(FAMILIES)}")
+    descriptor = DESCRIPTORS[kind].deserialize(tree, type_map)
+    if not descriptor.section.get("trainable", True):
+        descriptor.requires_grad_(False)
+    return descriptor
