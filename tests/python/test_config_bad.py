@@ -183,8 +183,8 @@ BAD = [
     (f"{TD}/sys_probs", [1.0], "one entry per system"),
     (f"{VD}/numb_btch", 0, "1 or more"),
     # documented, not built
-    (f"{D}/type", "se_e3", "documented descriptor that this version does not run yet", "available: se_e2_a"),
-    (f"{D}/type", "dpa1", "documented descriptor"),
+    (f"{D}/type", "dpa4", "documented descriptor that this version does not run yet", "available: se_e2_a"),
+    (f"{D}/type", "loc_frame", "documented descriptor"),
     (f"{D}/type", "se_e2_b", "'se_e2_b'", "did you mean 'se_e2_a'"),
     (f"{F}/type", "dipole", "documented fitting net", "available: ener"),
     (f"{L}/type", "tensor", "documented loss"),

@@ -90,6 +90,7 @@ class AttentionLayer(nn.Module):
         self.options = options
         self.smooth, self.dotr, self.normalize = options.smooth, options.dotr, options.normalize
         self.hidden = options.hidden
+        self.shift = SHIFT
         given = options.temperature
         self.scale = (options.hidden * options.scaling_factor) ** -0.5 if given is None else float(given)
         self.in_proj = Dense((options.width, 3 * options.hidden), "none", False, False, dtype)
@@ -107,12 +108,13 @@ class AttentionLayer(nn.Module):
         couples = mask * mask.transpose(1, 2)
         ww = w * w.transpose(1, 2)
         if self.smooth:
-            logits = (logits + SHIFT) * ww - SHIFT
-        top = torch.where(couples > 0, logits, torch.full_like(logits, -SHIFT)).amax(dim=2, keepdim=True).detach()
+            logits = (logits + self.shift) * ww - self.shift
+        least = torch.full_like(logits, -self.shift if self.smooth else -1e30)
+        top = torch.where(couples > 0, logits, least).amax(dim=2, keepdim=True).detach()
         weights = torch.exp(torch.clamp(logits - top, max=0.0)) * couples
         total = weights.sum(dim=2, keepdim=True)
         if self.smooth:
-            total = total + n_empty.reshape(-1, 1, 1) * torch.exp(-SHIFT - top)
+            total = total + n_empty.reshape(-1, 1, 1) * torch.exp(-self.shift - top)
         weights = weights / torch.where(mask > 0, total, torch.ones_like(total))
         if self.smooth:
             weights = weights * ww
