@@ -19,7 +19,7 @@ from training_runs import make_input, run
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
-TRAINED = ("se_e2_r", "se_e3", "se_atten, smooth", "se_atten_v2", "se_e3_tebd", "hybrid")
+TRAINED = ("se_e2_r", "se_e3", "se_atten, smooth", "se_atten_v2", "se_e3_tebd", "hybrid", "dpa2")
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -34,7 +34,7 @@ def test_training_lowers_the_loss(tmp_path, tiny_system, name):
     freeze_model(model, tmp_path / "graph.pth")  # proves itself through the core
 
 
-@pytest.mark.parametrize("name", ["se_e3", "se_atten", "hybrid, mixed types"])
+@pytest.mark.parametrize("name", ["se_e3", "se_atten", "hybrid"])
 def test_auto_takes_the_largest_count_within_each_cutoff(tiny_system, name):
     section = input_of(SECTIONS[name])
     parts = section["descriptor"].get("list", [section["descriptor"]])
@@ -54,6 +54,15 @@ def test_auto_takes_the_largest_count_within_each_cutoff(tiny_system, name):
             largest, most = np.maximum(largest, counts.max(axis=0)), max(most, counts.sum(axis=1).max())
         expected = [4 * ((int(n * 1.1) + 3) // 4) for n in (largest if part["type"].startswith("se_e") else [most])]
         assert part["sel"] == (expected if part["type"].startswith("se_e") else expected[0])
+
+
+def test_auto_serves_both_cutoffs_of_messages(tiny_system):
+    section = input_of(SECTIONS["dpa2"])
+    for part in ("repinit", "repformer"):
+        section["descriptor"][part]["nsel"] = "auto:1.0"
+    resolve_sel(section, load_systems(str(tiny_system(n_frames=2)), ["O", "H"]), skip=False)
+    first, second = (section["descriptor"][part]["nsel"] for part in ("repinit", "repformer"))
+    assert first > second > 0 and first % 4 == second % 4 == 0
 
 
 def test_each_part_of_a_hybrid_gets_its_own_statistics(tiny_system):

@@ -20,7 +20,7 @@ from reference.tiny_models import make_frames
 pytestmark = pytest.mark.usefixtures("compiled")
 
 PEER_TOLERANCE = 1e-9  # eV and eV/Angstrom: the peer's own rounding, totals of 192 atoms
-NAMES = "ser ser_oneside set hybrid att0_strip att2 att_v2 set_tebd".split()
+NAMES = "ser ser_oneside set hybrid att0_strip att2 att_v2 set_tebd dpa2".split()
 SHAPES = ("smaller than the cutoff", "slab", "molecule", "no neighbours", "one atom in a cell")
 
 
@@ -143,3 +143,16 @@ def test_what_a_file_holds_and_we_do_not_run_is_refused():
     tree["model"]["descriptor"] = {"type": "hybrid", "@version": 1, "list": [{"type": "se_e2_q", "@version": 1}]}
     with pytest.raises(ModelError, match="se_e2_q"):
         check_supported(tree)
+
+
+def test_messages_need_whole_frames():
+    """Both ways in which a caller can cut a frame are refused in words, eager and scripted, and through the core."""
+    model = make_model("dpa2")
+    assert model.descriptor.passes_messages and model.descriptor.receptive_field == 4.0 + 2 * 3.0
+    frame = make_frames()["molecule"]
+    pairs = find_pairs(frame.positions, None, 4.0)
+    arrays = [torch.from_numpy(a) for a in (pairs.vectors, pairs.centers, pairs.neighbors, frame.types)]
+    first = torch.nonzero(arrays[1] < 3).flatten()
+    for one in (model, scripted(model)):
+        with pytest.raises(Exception, match="whole frames"):
+            one(*(a[first] for a in arrays[:3]), arrays[3], 3)

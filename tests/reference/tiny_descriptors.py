@@ -34,14 +34,29 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "se_e3_tebd, strip": {**EMBEDDING, "type": "se_e3_tebd", "sel": [10, 20], "rcut": 3.0, "tebd_dim": 4,
                           "tebd_input_mode": "strip", "concat_output_tebd": False},
 }  # fmt: skip
+REPINIT = {"rcut": 4.0, "rcut_smth": 0.5, "nsel": 60, "neuron": [3, 6], "axis_neuron": 2, "tebd_dim": 4}
+REPFORMER = {"rcut": 3.0, "rcut_smth": 0.5, "nsel": 30, "nlayers": 2, "g1_dim": 6, "g2_dim": 4, "axis_neuron": 2,
+             "attn1_hidden": 3, "attn1_nhead": 2, "attn2_hidden": 3, "attn2_nhead": 2}
+THREE = {"use_three_body": True, "three_body_rcut": 3.0, "three_body_sel": 30, "three_body_neuron": [2, 4]}
+SECTIONS["dpa2"] = {"type": "dpa2", "seed": 7, "repinit": REPINIT, "repformer": REPFORMER}
+SECTIONS["dpa2, everything"] = {
+    "type": "dpa2", "seed": 7, "add_tebd_to_repinit_out": True, "exclude_types": [[0, 0]],
+    "repinit": {**REPINIT, **THREE, "tebd_input_mode": "strip", "type_one_side": True},
+    "repformer": {**REPFORMER, "update_h2": True, "attn2_has_gate": True, "update_style": "res_residual", "nlayers": 3,
+                  "update_residual": 0.4, "g1_out_conv": False, "g1_out_mlp": False, "use_sqrt_nnei": False,
+                  "activation_function": "silu", "set_davg_zero": False}}
+SECTIONS["dpa2, little"] = {
+    "type": "dpa2", "seed": 7, "smooth": False, "concat_output_tebd": False, "repinit": {**REPINIT, "neuron": [3, 3]},
+    "repformer": {**REPFORMER, "rcut": 2.95, "direct_dist": True, "update_g1_has_drrd": False, "update_g2_has_g1g1": False,
+                  "update_style": "res_incr", "update_residual_init": "const", "nlayers": 2}}
 SECTIONS["hybrid"] = {"type": "hybrid", "list": [
     {**SECTIONS["se_e2_a"], "rcut": 3.0}, SECTIONS["se_e2_r"], SECTIONS["se_e3"]]}  # fmt: skip
 SECTIONS["hybrid, mixed types"] = {"type": "hybrid", "list": [
-    SECTIONS["se_atten"], {**SECTIONS["se_e2_a"], "rcut": 3.0}]}  # fmt: skip
+    SECTIONS["se_atten"], {**SECTIONS["se_e2_a"], "rcut": 3.0}, SECTIONS["dpa2"]]}  # fmt: skip
 
 # Descriptors whose definition jumps where a neighbour passes the cutoff: attention that is not smooth, and rows with
 # an average for pairs that are excluded or whose type the phantom row does not have.
-JUMPING = ("se_atten, attention",)
+JUMPING = ("se_atten, attention", "dpa2, little")
 
 
 def input_of(descriptor: dict[str, Any], type_map: list[str] | None = None) -> dict[str, Any]:
