@@ -37,6 +37,7 @@ thermo {every}
 run {steps}
 """
 N_ATOMS = 192
+MEAN_OVER = 0.1  # ps; takes the bond vibrations out of the plot
 
 
 def total_energies(engine: Engine, started: Path, picoseconds: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -44,7 +45,7 @@ def total_energies(engine: Engine, started: Path, picoseconds: float) -> tuple[n
     steps = round(picoseconds / STEP)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        tail = CONSERVE.format(step=STEP, steps=steps, every=max(steps // 1000, 1))
+        tail = CONSERVE.format(step=STEP, steps=steps, every=max(steps // 4000, 1))
         md.write_input(folder, engine, start("water", N_ATOMS), tail)
         text = (folder / "in.lammps").read_text()
         (folder / "in.lammps").write_text(re.sub(r"read_data \S+", f"read_data {started}", text))
@@ -68,8 +69,10 @@ def plot(path: Path, curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]
 
     figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
     for name, (times, energies, _) in curves.items():
-        axes.plot(times, 1e6 * (energies - energies[0]), label=name, lw=0.8)
-    axes.set(xlabel="time, ps", ylabel="total energy - start, ueV per atom")
+        block = max(1, round(MEAN_OVER / (times[1] - times[0])))
+        smooth = np.convolve(energies - energies[:block].mean(), np.ones(block) / block, "valid")
+        axes.plot(times[: len(smooth)] + times[block - 1] / 2, 1e6 * smooth, label=name, lw=0.9)
+    axes.set(xlabel="time, ps", ylabel=f"total energy, mean over {MEAN_OVER} ps\nminus its start, ueV per atom")
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
 

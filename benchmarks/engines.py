@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from functools import cache as once
@@ -51,12 +50,10 @@ def compressed(model: str, kind: str, quick: bool) -> Path | str:
     target = source.with_name(f"graph_{kind}.pth")
     if target.exists() and target.stat().st_mtime > source.stat().st_mtime:
         return target
-    probe = subprocess.run([our_bin() / "dp", "compress", "--help"], capture_output=True, text=True)
-    if probe.returncode != 0:
-        return "dp compress is not in this installation"
     words = ["--exact"] if kind == "exact" else []
-    run([our_bin() / "dp", "compress", "-i", source.name, "-o", target.name, *words], source.parent, threads=1)
-    return target
+    command = [our_bin() / "dp", "compress", "-i", source.name, "-o", target.name, *words]
+    made = run(command, source.parent, threads=1, check=False)
+    return target if made.status == 0 else f"dp compress fails: {made.output.strip().splitlines()[-1]}"
 
 
 @once

@@ -8,6 +8,7 @@ gradient; geometry.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -18,25 +19,43 @@ from inputs import Structure
 
 RATE = """
 import os, sys, time
-os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[-1]})
+os.sched_setaffinity(0, [int(sys.argv[3])])
 import numpy as np
 kind = np.dtype(sys.argv[1])
 a, w = np.ones((192, 1600), kind), np.ones((1600, 240), kind)
-h, best, until = np.empty((192, 240), kind), 1e9, time.perf_counter() + float(sys.argv[2])
-while time.perf_counter() < until:
-    begin = time.perf_counter()
+h, best, n, begin = np.empty((192, 240), kind), 1e9, 0, time.perf_counter()
+while time.perf_counter() < begin + float(sys.argv[2]):
+    one = time.perf_counter()
     for _ in range(10):
         np.matmul(a, w, out=h)
-    best = min(best, (time.perf_counter() - begin) / 10)
-print(2 * 192 * 1600 * 240 / best)
+    best, n = min(best, (time.perf_counter() - one) / 10), n + 10
+print(2 * 192 * 1600 * 240 / best, 2 * 192 * 1600 * 240 * n / (time.perf_counter() - begin))
 """
 
 
-def matrix_rate(precision: str, seconds: float = 2.0) -> float:
-    """Operations per second of one core in the products of the fitting net (192 atoms, 1600 to 240), best of many."""
-    single = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    command = [sys.executable, "-c", RATE, precision, str(seconds)]
-    return float(subprocess.run(command, env=single, capture_output=True, text=True, check=True).stdout)
+def matrix_rates(precision: str, cores: int, seconds: float = 2.0) -> list[tuple[float, float]]:
+    """Best and mean operations per second of each of several cores at once.
+
+    The product is that of the fitting net: 192 atoms, 1600 to 240, one thread of NumPy's BLAS.
+    """
+    single = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", RATE, precision, str(seconds), str(core)], env=single, text=True,
+                         stdout=subprocess.PIPE)
+        for core in sorted(os.sched_getaffinity(0))[-cores:]
+    ]  # fmt: skip
+    return [tuple(map(float, job.communicate()[0].split())) for job in jobs]
+
+
+def matrix_rate(precision: str) -> float:
+    """Operations per second of one core, best of many."""
+    return matrix_rates(precision, 1)[0][0]
+
+
+def machine_scaling(cores: int = 2) -> float:
+    """How much more matrix products that many cores make than one: what no program can exceed here."""
+    alone = matrix_rates("float64", 1)[0][1]
+    return sum(mean for _, mean in matrix_rates("float64", cores)) / alone
 
 
 def n_neighbors(structure: Structure, rcut: float) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 import md
 import numpy as np
 from engines import NAMES, OURS, available
-from floor import matrix_rate, n_neighbors, operations, ranks
+from floor import machine_scaling, matrix_rate, n_neighbors, operations, ranks
 from harness import Summary, header, ratio, table
 from inputs import Structure, error_frames, start
 from md import LARGE, Engine, Run, measure
@@ -91,6 +91,8 @@ def speed_table(model: str, structure: Structure, engines: list[Engine], runs: d
 
 
 def scaling_table(engines: list[Engine], runs: dict[str, list[Run]]) -> None:
+    """Two cores against one, beside what matrix products alone gain on this machine."""
+    print(f"\nmatrix products on two cores at once: {machine_scaling():.2f} x one core")
     rows = []
     for engine in engines:
         alone = [r.microseconds for r in runs[f"{engine.name}, 1 core"]]

@@ -53,7 +53,7 @@ def errors(who: str, folder: Path, steps: int, seed: int) -> dict[str, float]:
 def time_steps(args: argparse.Namespace, folder: Path) -> None:
     """Prints the costs of a step, CPU and wall."""
     rows = []
-    lengths = (10, 40) if args.quick else (SHORT, LONG)
+    lengths = (20, 100) if args.quick else (SHORT, LONG)
     for precision in args.precision:
         for threads in args.threads:
             both: dict[str, list[tuple[float, float]]] = {"ours": [], "peer": []}
