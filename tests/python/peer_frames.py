@@ -38,7 +38,7 @@ def kept(vectors: torch.Tensor, centers: torch.Tensor, types_j: torch.Tensor, se
 
 
 class Padded(torch.nn.Module):
-    """A descriptor or a part of one behind the peer's rule: what it would be if neighbours beyond `sel` were dropped."""
+    """A descriptor behind the peer's rule: what it would be if neighbours beyond `sel` were dropped."""
 
     def __init__(self, inner: torch.nn.Module):
         super().__init__()

@@ -75,7 +75,8 @@ def fill(shape: dict, sel: list[int], t_i: int, around: list) -> Slots:
     used = [0] * len(sel)
     raw = np.zeros((n_slots, 4), dtype=complex)
     slots = Slots(raw, np.zeros(n_slots, dtype=int), np.zeros(n_slots, dtype=complex), np.zeros(n_slots, dtype=bool),
-                  np.zeros((n_slots, 3), dtype=complex), np.full(n_slots, -1), np.zeros(n_slots, dtype=complex))  # fmt: skip
+                  np.zeros((n_slots, 3), dtype=complex), np.full(n_slots, -1),
+                  np.zeros(n_slots, dtype=complex))  # fmt: skip
     keep = np.ones(n_slots)
     for j, t_j, vector in around:
         r = norm(vector)
@@ -89,7 +90,8 @@ def fill(shape: dict, sel: list[int], t_i: int, around: list) -> Slots:
         raw[k] = np.concatenate([[w / q], w / q**2 * vector])
         seen = (t_i, t_j) not in excluded
         keep[k] = seen
-        slots.types[k], slots.weights[k], slots.real[k], slots.atoms[k] = t_j if seen else 0, w if seen else 0.0, seen, j
+        slots.types[k], slots.weights[k] = (t_j, w) if seen else (0, 0.0)
+        slots.real[k], slots.atoms[k] = seen, j
         slots.directions[k], slots.lengths[k] = vector / r, r
     mean, spread = (np.asarray(shape[VARIABLES][name], dtype=float)[t_i] for name in ("davg", "dstd"))
     slots.rows = (raw[:, :width] - mean) / spread * keep[:, None]

@@ -47,8 +47,8 @@ SECTIONS["dpa2, everything"] = {
                   "activation_function": "silu", "set_davg_zero": False}}
 SECTIONS["dpa2, little"] = {
     "type": "dpa2", "seed": 7, "smooth": False, "concat_output_tebd": False, "repinit": {**REPINIT, "neuron": [3, 3]},
-    "repformer": {**REPFORMER, "rcut": 2.95, "direct_dist": True, "update_g1_has_drrd": False, "update_g2_has_g1g1": False,
-                  "update_style": "res_incr", "update_residual_init": "const", "nlayers": 2}}
+    "repformer": {**REPFORMER, "rcut": 2.95, "direct_dist": True, "update_g1_has_drrd": False,
+                  "update_g2_has_g1g1": False, "update_style": "res_incr", "update_residual_init": "const"}}
 SECTIONS["hybrid"] = {"type": "hybrid", "list": [
     {**SECTIONS["se_e2_a"], "rcut": 3.0}, SECTIONS["se_e2_r"], SECTIONS["se_e3"]]}  # fmt: skip
 SECTIONS["hybrid, mixed types"] = {"type": "hybrid", "list": [

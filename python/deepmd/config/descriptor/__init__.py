@@ -28,16 +28,16 @@ FAMILIES = {
 def _choice(with_hybrid: bool) -> Variant:
     choices = [family.argument() for family in FAMILIES.values()]
     if with_hybrid:
-        parts = Argument("list", list, [], [_choice(False)], repeat=True, doc="The descriptors, each as it would be alone.")
+        doc = "The descriptors, each as it would be alone."
+        parts = Argument("list", list, [], [_choice(False)], repeat=True, doc=doc)
         choices.append(Argument("hybrid", dict, [parts], doc="Several descriptors side by side."))
     return Variant("type", choices, doc="The kind of descriptor.")
 
 
 def argument() -> Argument:
     """The schema of `model/descriptor`."""
-    return Argument(
-        "descriptor", dict, [], [_choice(True)], doc="How the surroundings of an atom become numbers without orientation."
-    )
+    doc = "How the surroundings of an atom become numbers without orientation."
+    return Argument("descriptor", dict, [], [_choice(True)], doc=doc)
 
 
 def check(section: dict[str, Any], path: str, type_map: list[str]) -> None:

@@ -22,7 +22,11 @@ def _attention() -> list[Argument]:
         ),
         Argument("attn_mask", bool, optional=True, default=False, doc="Hide a neighbour from itself; only false runs."),
         Argument(
-            "trainable_ln", bool, optional=True, default=True, doc="Whether scale and shift of the layer norm are trained."
+            "trainable_ln",
+            bool,
+            optional=True,
+            default=True,
+            doc="Whether scale and shift of the layer norm are trained.",
         ),
         Argument("ln_eps", [float, None], optional=True, default=None, doc="Added to the variance; null is 1e-5."),
         Argument(

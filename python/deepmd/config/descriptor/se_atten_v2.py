@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dargs import Argument
 
-from .se_atten import common_arguments, check, sel_entries
+from .se_atten import check, common_arguments, sel_entries
 
 __all__ = ["argument", "check", "sel_entries"]
 

@@ -75,8 +75,8 @@ def total_sel_argument(name: str = "sel", optional: bool = True) -> Argument:
         [int, list[int], str],
         optional=optional,
         default="auto",
-        doc="How many neighbours of any type the normalisation counts on; a list is summed. It is part of the model and "
-        "not a capacity: neighbours beyond it are kept. `auto` takes the largest count found in the training data "
+        doc="How many neighbours of any type the normalisation counts on; a list is summed. It is part of the model "
+        "and not a capacity: neighbours beyond it are kept. `auto` takes the largest count found in the training data "
         "times 1.1, rounded up to a multiple of 4; `auto:1.3` takes another factor.",
     )
 
@@ -88,8 +88,8 @@ def neuron_argument(default: list[int]) -> Argument:
         list[int],
         optional=True,
         default=default,
-        doc="Widths of the layers of the embedding net. A layer as wide as the one before, or twice as wide, gets a skip "
-        "connection.",
+        doc="Widths of the layers of the embedding net. A layer as wide as the one before, or twice as wide, "
+        "gets a skip connection.",
     )
 
 

@@ -23,7 +23,11 @@ def type_arguments(bias: bool = False) -> list[Argument]:
             doc="Make the vectors from electron configurations; only false runs here.",
         ),
         Argument(
-            "use_tebd_bias", bool, optional=True, default=bias, doc="Whether the layer that makes the vectors has a bias."
+            "use_tebd_bias",
+            bool,
+            optional=True,
+            default=bias,
+            doc="Whether the layer that makes the vectors has a bias.",
         ),
         Argument(
             "concat_output_tebd",

@@ -139,7 +139,7 @@ class DescriptorDpa2(nn.Module):
     def forward(
         self, vectors: Tensor, centers: Tensor, neighbors: Tensor, types: Tensor, n_centers: int
     ) -> tuple[Tensor, Tensor]:
-        """Descriptor [n_centers, dim_out] and rotation [n_centers, g2_dim, 3]; n_centers must be the number of atoms."""
+        """Descriptor [n_centers, dim_out] and rotation [n_centers, g2_dim, 3]; every atom must be a centre."""
         assert types.shape[0] == n_centers, (
             "this model passes messages between atoms: it needs whole frames whose neighbours are owned atoms"
         )

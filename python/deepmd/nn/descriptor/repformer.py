@@ -222,7 +222,7 @@ class RepformerLayer(nn.Module):
     def forward(
         self, g1: Tensor, g2: Tensor, h2: Tensor, neighbors: Tensor, mask: Tensor, w: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """g1 [n, g1_dim], g2 [n, S, g2_dim], h2 [n, S, 3], neighbors [n, S] (0 in an empty slot), mask and w [n, S, 1]."""
+        """g1 [n, g1_dim], g2 [n, S, g2_dim], h2 [n, S, 3], neighbors [n, S], 0 where empty; mask and w [n, S, 1]."""
         n_real = mask.sum(dim=1).flatten()
         n_empty = self.n_slots - n_real
         factor = w if self.smooth else mask
