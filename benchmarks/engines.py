@@ -9,7 +9,7 @@ from pathlib import Path
 
 import md
 from harness import our_bin, run
-from inputs import OBSERVERS, start, trained
+from inputs import OBSERVERS, copper_data, start, trained, water_systems
 from md import Engine
 from peer import peer_graph
 
@@ -50,8 +50,9 @@ def compressed(model: str, kind: str, quick: bool) -> Path | str:
     target = source.with_name(f"graph_{kind}.pth")
     if target.exists() and target.stat().st_mtime > source.stat().st_mtime:
         return target
+    data = [str(copper_data())] if model == "copper" else water_systems()[0]
     words = ["--exact"] if kind == "exact" else []
-    command = [our_bin() / "dp", "compress", "-i", source.name, "-o", target.name, *words]
+    command = [our_bin() / "dp", "compress", "-i", source.name, "-o", target.name, *words, "--data", *data]
     made = run(command, source.parent, threads=1, check=False)
     return target if made.status == 0 else f"dp compress fails: {made.output.strip().splitlines()[-1]}"
 

