@@ -31,7 +31,7 @@ TREE_SUFFIXES = (".dp", *YAML_SUFFIXES)
 VARIABLE_PATH = re.compile(r"^/variable_\d{4,}$")
 
 # What this program can evaluate, with the range of @version that is understood.
-MODEL_TYPES = {"standard": (1, 2)}
+MODEL_TYPES = {"standard": (1, 2), "pairtab": (1, 2), "zbl": (1, 2), "linear": (1, 2)}
 DESCRIPTOR_TYPES = {
     "se_e2_a": (1, 2),
     "se_r": (1, 2),
@@ -40,11 +40,13 @@ DESCRIPTOR_TYPES = {
     "se_atten_v2": (1, 2),
     "se_e3_tebd": (1, 1),
     "dpa2": (1, 3),
+    "dpa3": (1, 2),
     "hybrid": (1, 1),
 }
 UNBUILT_FLAGS = {
     "use_econf_tebd": "type vectors from electron configurations",
     "attn_mask": "attention that hides a neighbour from itself",
+    "add_chg_spin_ebd": "charge and spin of the frame as input",
 }
 FITTING_TYPES = {"ener": (1, 4), "dipole": (1, 4), "polar": (1, 5), "dos": (1, 4), "property": (1, 6)}
 
@@ -190,8 +192,15 @@ def _write_yaml(path: str, tree: dict) -> None:
 
 def check_supported(tree: dict) -> None:
     """Raises ModelError, naming the kind, where a tree holds a model that this program cannot evaluate."""
-    model = tree["model"]
+    _check_model(tree["model"])
+
+
+def _check_model(model: dict) -> None:
     _check_kind("model type", model, MODEL_TYPES)
+    for part in model.get("models", []):
+        _check_model(part)
+    if model["type"] != "standard":
+        return
     _check_descriptor(model.get("descriptor", {}))
     _check_kind("fitting", model.get("fitting", {}), FITTING_TYPES)
 

@@ -56,7 +56,9 @@ def padded(descriptor: torch.nn.Module) -> torch.nn.Module:
     if hasattr(descriptor, "parts"):
         descriptor.parts = torch.nn.ModuleList([Padded(part) for part in descriptor.parts])
         return descriptor
-    if descriptor.passes_messages:
+    if hasattr(descriptor, "angles"):
+        _pad_angles(descriptor)
+    elif descriptor.passes_messages:
         _pad_layers(descriptor.layers)
     return Padded(descriptor)
 
@@ -70,3 +72,17 @@ def _pad_layers(layers: torch.nn.Module) -> None:
         return forward(vectors[near], centers[near], neighbors[near], types, g1)
 
     layers.forward = call
+
+
+def _pad_angles(descriptor: torch.nn.Module) -> None:
+    """DPA-3 makes angles of the nearest a_sel pairs; those beyond are put out of the reach of angles."""
+    angles, most = descriptor.angles, int(descriptor.section["repflow"]["a_sel"])
+
+    def call(vectors, centers, n_centers):
+        keep = kept(vectors, centers, torch.zeros_like(centers), [most])
+        far = torch.ones(len(vectors), dtype=torch.bool)
+        far[keep] = False
+        beyond = 2.0 * descriptor.a_rcut * torch.ones(3, dtype=vectors.dtype)
+        return angles(torch.where(far.unsqueeze(1), beyond, vectors), centers, n_centers)
+
+    descriptor.angles = call

@@ -20,7 +20,7 @@ from reference.tiny_models import make_frames
 pytestmark = pytest.mark.usefixtures("compiled")
 
 PEER_TOLERANCE = 1e-9  # eV and eV/Angstrom: the peer's own rounding, totals of 192 atoms
-NAMES = "ser ser_oneside set hybrid att0_strip att2 att_v2 set_tebd dpa2".split()
+NAMES = "ser ser_oneside set hybrid att0_strip att2 att_v2 set_tebd dpa2 dpa3".split()
 SHAPES = ("smaller than the cutoff", "slab", "molecule", "no neighbours", "one atom in a cell")
 
 

@@ -28,7 +28,8 @@ def test_an_example_runs_for_some_steps(tmp_path, path):
     (tmp_path / "lmp").mkdir()
     shutil.copytree(FOLDER.parent / "lmp" / "data", tmp_path / "lmp" / "data")
     for part in (short["model"]["descriptor"], *short["model"]["descriptor"].get("list", [])):
-        for owner, key in ((part, "sel"), (part.get("repinit", {}), "nsel"), (part.get("repformer", {}), "nsel")):
+        places = [(part, "sel"), (part.get("repinit", {}), "nsel"), (part.get("repformer", {}), "nsel")]
+        for owner, key in (*places, *((part.get("repflow", {}), key) for key in ("e_sel", "a_sel"))):
             if owner.get(key) == "auto":  # as found in all frames, which takes longer than the steps
                 owner[key] = [40, 80] if part["type"] in ("se_e2_a", "se_e2_r", "se_e3") else 100
     run(tmp_path / "run", short, skip_neighbor_stat=True, check_data=False)

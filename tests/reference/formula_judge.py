@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from reference import formula_attention, formula_dpa2, formula_local
+from reference import formula_attention, formula_dpa2, formula_dpa3, formula_local
 from reference.dp_numpy import VARIABLES, neighbors
 from reference.padded import network, norm
 
@@ -21,7 +21,7 @@ LOCAL: dict[str, Callable] = {
     "dpa1": formula_attention.dpa1,
     "se_atten_v2": formula_attention.se_atten_v2,
 }
-WITH_MESSAGES: dict[str, Callable] = {"dpa2": formula_dpa2.dpa2}
+WITH_MESSAGES: dict[str, Callable] = {"dpa2": formula_dpa2.dpa2, "dpa3": formula_dpa3.dpa3}
 
 
 def describe(tree: dict, types: np.ndarray, around: list[list]) -> np.ndarray:

@@ -49,6 +49,20 @@ SECTIONS["dpa2, little"] = {
     "type": "dpa2", "seed": 7, "smooth": False, "concat_output_tebd": False, "repinit": {**REPINIT, "neuron": [3, 3]},
     "repformer": {**REPFORMER, "rcut": 2.95, "direct_dist": True, "update_g1_has_drrd": False,
                   "update_g2_has_g1g1": False, "update_style": "res_incr", "update_residual_init": "const"}}
+REPFLOW = {"e_rcut": 4.0, "e_rcut_smth": 0.5, "e_sel": 50, "a_rcut": 3.0, "a_rcut_smth": 0.5, "a_sel": 20, "n_dim": 6,
+           "e_dim": 5, "a_dim": 4, "nlayers": 2, "axis_neuron": 2, "smooth_edge_update": True, "update_residual": 0.4}
+SECTIONS["dpa3"] = {"type": "dpa3", "seed": 7, "repflow": REPFLOW}
+SECTIONS["dpa3, compressed"] = {
+    "type": "dpa3", "seed": 7, "exclude_types": [[0, 1]], "concat_output_tebd": True, "activation_function": "tanh",
+    "repflow": {**REPFLOW, "update_style": "res_avg", "a_compress_rate": 1, "a_compress_e_rate": 2,
+                "n_multi_edge_message": 2, "use_dynamic_sel": True, "use_exp_switch": True, "e_rcut_smth": 2.2,
+                "a_rcut_smth": 1.6}}
+SECTIONS["dpa3, sequential"] = {
+    "type": "dpa3", "seed": 7, "repflow": {
+        **REPFLOW, "sequential_update": True, "edge_init_use_dist": True, "a_compress_rate": 1, "fix_stat_std": 0.0,
+        "a_compress_use_split": True, "update_residual_init": "norm", "smooth_edge_update": False, "a_rcut": 2.95}}
+SECTIONS["dpa3, no angles"] = {
+    "type": "dpa3", "seed": 7, "repflow": {**REPFLOW, "update_angle": False, "update_style": "res_incr"}}
 SECTIONS["hybrid"] = {"type": "hybrid", "list": [
     {**SECTIONS["se_e2_a"], "rcut": 3.0}, SECTIONS["se_e2_r"], SECTIONS["se_e3"]]}  # fmt: skip
 SECTIONS["hybrid, mixed types"] = {"type": "hybrid", "list": [
@@ -56,7 +70,7 @@ SECTIONS["hybrid, mixed types"] = {"type": "hybrid", "list": [
 
 # Descriptors whose definition jumps where a neighbour passes the cutoff: attention that is not smooth, and rows with
 # an average for pairs that are excluded or whose type the phantom row does not have.
-JUMPING = ("se_atten, attention", "dpa2, little")
+JUMPING = ("se_atten, attention", "dpa2, little", "dpa3, sequential")
 
 
 def input_of(descriptor: dict[str, Any], type_map: list[str] | None = None) -> dict[str, Any]:

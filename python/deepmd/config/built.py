@@ -16,7 +16,9 @@ from .messages import fail, listed, nearest, show
 # Choices that run. The key is the path in input.json; `precision` and `activation_function` hold for every network.
 BUILT: dict[str, tuple[str, ...]] = {
     "model/type": ("standard",),
-    "model/descriptor/type": ("se_e2_a", "se_e2_r", "se_e3", "se_atten", "se_atten_v2", "se_e3_tebd", "dpa2", "hybrid"),
+    "model/descriptor/type": (
+        *("se_e2_a", "se_e2_r", "se_e3", "se_atten", "se_atten_v2", "se_e3_tebd", "dpa2", "dpa3", "hybrid"),
+    ),
     "model/fitting_net/type": ("ener", "dipole", "polar", "dos", "property"),
     "learning_rate/type": ("exp", "cosine", "wsd"),
     "learning_rate/scale_by_worker": ("linear", "sqrt", "none"),
@@ -44,7 +46,7 @@ BUILT: dict[str, tuple[str, ...]] = {
 DOCUMENTED: dict[str, tuple[str, ...]] = {
     "model/type": ("dpa4", "DPA4", "SeZM", "sezm", "frozen", "pairtab", "pairwise_dprc", "linear_ener", "multi"),
     "model/descriptor/type": (
-        *("dpa3", "dpa4", "DPA4", "SeZM", "sezm", "dpa4c", "DPA4C", "loc_frame", "se_a_mask"),
+        *("dpa4", "DPA4", "SeZM", "sezm", "dpa4c", "DPA4C", "loc_frame", "se_a_mask"),
         *("se_a_tpe", "se_a_ebd", "se_a_ebd_v2", "se_a_tpe_v2"),
     ),
     "model/fitting_net/type": ("population", "dpa4_ener", "sezm_ener"),

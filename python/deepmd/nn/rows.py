@@ -2,7 +2,8 @@
 
 With r = |r_j - r_i|, u = (r - rs) / (rc - rs) and the switch
     w(r) = 1 (r < rs),  u^3 (-6 u^2 + 15 u - 10) + 1 (rs <= r < rc),  0 (r >= rc),
-the row is [s, s x/(r+p), s y/(r+p), s z/(r+p)] with s = w / (r + p) and the protection p (normally 0).
+or, where an input asks for it, the exponential switch below, the row is [s, s x/(r+p), s y/(r+p), s z/(r+p)] with
+s = w / (r + p) and the protection p (normally 0).
 Source: Zhang et al., NeurIPS 2018 (DeepPot-SE), with the fifth-order switch of its implementations.
 """
 
@@ -22,12 +23,9 @@ def switch(r: Tensor, rcut: float, rcut_smth: float) -> Tensor:
     return u * u * u * (u * (15.0 - 6.0 * u) - 10.0) + 1.0
 
 
-def environment_rows(vectors: Tensor, rcut: float, rcut_smth: float, protection: float) -> Tensor:
-    """Raw rows [n_pairs, 4] of the pair vectors [n_pairs, 3] (Angstrom)."""
-    r = torch.linalg.vector_norm(vectors, dim=1)
-    shifted = r + protection
-    s = switch(r, rcut, rcut_smth) / shifted
-    return torch.cat([s.unsqueeze(1), vectors * (s / shifted).unsqueeze(1)], dim=1)
+def exponential_switch(r: Tensor, rcut_smth: float) -> Tensor:
+    """exp(-exp(20 (r - rs) / rs)), which is 1 well within rs and nothing at usual cutoffs."""
+    return torch.exp(-torch.exp((20.0 / rcut_smth) * (r - rcut_smth)))
 
 
 def pair_keep(pairs: list[list[int]], n_types: int) -> Tensor:
@@ -52,6 +50,7 @@ class Environment(nn.Module):
         self.protection = float(section.get("env_protection", 0.0))
         self.exclude_types = [[int(t) for t in pair] for pair in section.get("exclude_types") or []]
         self.set_davg_zero = bool(section.get("set_davg_zero", False))
+        self.exponential = bool(section.get("use_exp_switch", False))
         self.n_types = n_types
         self.n_slots = n_slots
         self.row_width = width
@@ -61,11 +60,18 @@ class Environment(nn.Module):
 
     def raw_rows(self, vectors: Tensor) -> Tensor:
         """Rows before normalisation [n_pairs, width], as the statistics need them."""
-        return environment_rows(vectors, self.rcut, self.rcut_smth, self.protection)[:, : self.row_width]
+        r = torch.linalg.vector_norm(vectors, dim=1)
+        shifted = r + self.protection
+        s = self.switch_of(r) / shifted
+        return torch.cat([s.unsqueeze(1), vectors * (s / shifted).unsqueeze(1)], dim=1)[:, : self.row_width]
+
+    def switch_of(self, r: Tensor) -> Tensor:
+        """The switch w at distances r [n_pairs]."""
+        return exponential_switch(r, self.rcut_smth) if self.exponential else switch(r, self.rcut, self.rcut_smth)
 
     def weights(self, vectors: Tensor) -> Tensor:
         """The switch w of each pair [n_pairs]."""
-        return switch(torch.linalg.vector_norm(vectors, dim=1), self.rcut, self.rcut_smth)
+        return self.switch_of(torch.linalg.vector_norm(vectors, dim=1))
 
     def rows(self, vectors: Tensor, types_c: Tensor, types_j: Tensor) -> Tensor:
         """Normalised rows [n_pairs, width]; types_c and types_j [n_pairs] of the centres and of the neighbours."""

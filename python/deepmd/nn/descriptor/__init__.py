@@ -24,6 +24,7 @@ from typing import Any
 
 from deepmd.errors import InputError, ModelError
 from deepmd.nn.descriptor.dpa2 import DescriptorDpa2
+from deepmd.nn.descriptor.dpa3 import DescriptorDpa3
 from deepmd.nn.descriptor.hybrid import DescriptorHybrid
 from deepmd.nn.descriptor.se_atten import DescriptorSeAtten, DescriptorSeAttenV2
 from deepmd.nn.descriptor.se_e2_a import DescriptorSeE2A
@@ -39,6 +40,7 @@ FAMILIES: dict[str, Any] = {
     "se_atten_v2": DescriptorSeAttenV2,
     "se_e3_tebd": DescriptorSeE3Tebd,
     "dpa2": DescriptorDpa2,
+    "dpa3": DescriptorDpa3,
 }
 ALIASES = {
     "se_a": "se_e2_a",
