@@ -15,7 +15,7 @@ from .messages import fail, listed, nearest, show
 
 # Choices that run. The key is the path in input.json; `precision` and `activation_function` hold for every network.
 BUILT: dict[str, tuple[str, ...]] = {
-    "model/type": ("standard",),
+    "model/type": ("standard", "pairtab", "frozen", "linear_ener"),
     "model/descriptor/type": (
         *("se_e2_a", "se_e2_r", "se_e3", "se_atten", "se_atten_v2", "se_e3_tebd", "dpa2", "dpa3", "hybrid"),
     ),
@@ -44,7 +44,7 @@ BUILT: dict[str, tuple[str, ...]] = {
 
 # Choices that the manuals describe and that do not run here, with their aliases.
 DOCUMENTED: dict[str, tuple[str, ...]] = {
-    "model/type": ("dpa4", "DPA4", "SeZM", "sezm", "frozen", "pairtab", "pairwise_dprc", "linear_ener", "multi"),
+    "model/type": ("dpa4", "DPA4", "SeZM", "sezm", "pairwise_dprc", "multi"),
     "model/descriptor/type": (
         *("dpa4", "DPA4", "SeZM", "sezm", "dpa4c", "DPA4C", "loc_frame", "se_a_mask"),
         *("se_a_tpe", "se_a_ebd", "se_a_ebd_v2", "se_a_tpe_v2"),
@@ -101,10 +101,6 @@ REFUSED: dict[str, str] = {
     "model/shared_dict": "multi-task training",
     "model/fitting_net_dict": "multi-task training",
     "model/finetune_head": "multi-task fine-tuning",
-    "model/use_srtab": "a short-range pair table",
-    "model/smin_alpha": "a short-range pair table",
-    "model/sw_rmin": "a short-range pair table",
-    "model/sw_rmax": "a short-range pair table",
     "model/type_embedding": "a type embedding",
     "model/modifier": "a model modifier (long-range electrostatics)",
     "model/spin": "spin models",

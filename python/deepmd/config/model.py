@@ -23,7 +23,64 @@ def _standard() -> Argument:
         Argument("bridging_r_inner", float, optional=True, default=0.5, doc="Without effect while there is no bridge."),
         Argument("bridging_r_outer", float, optional=True, default=0.8, doc="Without effect while there is no bridge."),
     ]
-    return Argument("standard", dict, fields, doc="A descriptor and a fitting net.")
+    return Argument("standard", dict, [*fields, *_table()], doc="A descriptor and a fitting net.")
+
+
+def _table() -> list[Argument]:
+    """A table of pair energies that takes over at short distances."""
+    return [
+        Argument(
+            "use_srtab",
+            [str, None],
+            optional=True,
+            default=None,
+            doc="File of a table of pair energies that takes the place of the network where atoms come close: the "
+            "distance in Angstrom and one column in eV for each pair of types, 0-0, 0-1, ..., 1-1, ...",
+        ),
+        Argument(
+            "smin_alpha",
+            [float, None],
+            optional=True,
+            default=0.1,
+            doc="Width in Angstrom of the weights that make a smooth shortest distance of an atom's neighbours.",
+        ),
+        Argument("sw_rmin", [float, None], optional=True, doc="Distance in Angstrom below which the table stands."),
+        Argument("sw_rmax", [float, None], optional=True, doc="Distance in Angstrom above which the network stands."),
+    ]
+
+
+def _pairtab() -> Argument:
+    fields = [
+        Argument("tab_file", str, doc="File of the table, as `use_srtab` of a standard model describes it."),
+        Argument("rcut", float, doc="Cutoff radius in Angstrom, from which on the energy of a pair is zero."),
+        Argument(
+            "sel", [list[int], int, str], optional=True, default=1, doc="Accepted; no neighbour is ever dropped."
+        ),
+    ]
+    return Argument("pairtab", dict, fields, doc="A table of pair energies; there is nothing to train (numb_steps 0).")
+
+
+def _frozen() -> Argument:
+    fields = [Argument("model_file", str, doc="A frozen model (.pth) or a .dp or .yaml file.")]
+    return Argument("frozen", dict, fields, doc="A model from a file, whose parameters stay as they are.")
+
+
+def _linear() -> Argument:
+    names = Argument("type_map", list[str], optional=True, doc="Names of the types, those of the whole by default.")
+    part = Variant(
+        "type", [_standard(), _pairtab(), _frozen()], optional=True, default_tag="standard", doc="The kind of part."
+    )
+    fields = [
+        Argument("models", list, [names, *_statistics(), *_exclusions()], [part], repeat=True, doc="The parts."),
+        Argument(
+            "weights",
+            [list[float], str],
+            optional=True,
+            default="mean",
+            doc="`mean`, `sum`, or one number for each part.",
+        ),
+    ]
+    return Argument("linear_ener", dict, fields, doc="A weighted sum of the energies of several models.")
 
 
 def _statistics() -> list[Argument]:
@@ -88,7 +145,8 @@ def argument() -> Argument:
         doc="Names of the types, usually chemical symbols. Data systems are matched by name, so their own order "
         "does not matter.",
     )
-    kind = Variant("type", [_standard()], optional=True, default_tag="standard", doc="The kind of model.")
+    kinds = [_standard(), _pairtab(), _frozen(), _linear()]
+    kind = Variant("type", kinds, optional=True, default_tag="standard", doc="The kind of model.")
     return Argument("model", dict, [names, *_statistics(), *_exclusions()], [kind], doc="The model.")
 
 
@@ -96,8 +154,7 @@ def check(section: dict[str, Any], path: str = "model") -> None:
     """Check the values of a model section whose types are right."""
     type_map = section["type_map"]
     _check_type_map(type_map, f"{path}/type_map")
-    descriptor.check(section["descriptor"], f"{path}/descriptor", type_map)
-    fitting.check(section["fitting_net"], f"{path}/fitting_net", type_map)
+    KINDS[section["type"]](section, path)
     for key in ("data_stat_nbatch", "data_bias_nsample"):
         require(section[key] >= 1, f"{path}/{key}", section[key], "a number of 1 or more")
     protect = section["data_stat_protect"]
@@ -111,6 +168,49 @@ def check(section: dict[str, Any], path: str = "model") -> None:
             f"a type index from 0 to {len(type_map) - 1}",
         )
     _check_preset(section["preset_out_bias"], f"{path}/preset_out_bias", type_map)
+
+
+def _check_standard(section: dict[str, Any], path: str) -> None:
+    type_map = section["type_map"]
+    descriptor.check(section["descriptor"], f"{path}/descriptor", type_map)
+    fitting.check(section["fitting_net"], f"{path}/fitting_net", type_map)
+    if section["use_srtab"] is None:
+        return
+    low, high = section.get("sw_rmin"), section.get("sw_rmax")
+    require(low is not None and low >= 0, f"{path}/sw_rmin", low, "a distance in Angstrom, as use_srtab is given")
+    require(high is not None and high > low, f"{path}/sw_rmax", high, f"a distance above sw_rmin ({low})")
+    alpha = section["smin_alpha"]
+    require(alpha is not None and alpha > 0, f"{path}/smin_alpha", alpha, "a positive length in Angstrom")
+    fit = section["fitting_net"]["type"]
+    require(fit == "ener", f"{path}/fitting_net/type", fit, "'ener', as use_srtab adds energies")
+
+
+def _check_pairtab(section: dict[str, Any], path: str) -> None:
+    require(section["rcut"] > 0, f"{path}/rcut", section["rcut"], "a positive length in Angstrom")
+    require(bool(section["tab_file"].strip()), f"{path}/tab_file", section["tab_file"], "a file name")
+
+
+def _check_frozen(section: dict[str, Any], path: str) -> None:
+    require(bool(section["model_file"].strip()), f"{path}/model_file", section["model_file"], "a file name")
+
+
+def _check_linear(section: dict[str, Any], path: str) -> None:
+    models, weights = section["models"], section["weights"]
+    require(len(models) > 0, f"{path}/models", models, "at least one model")
+    for index, part in enumerate(models):
+        part.setdefault("type_map", list(section["type_map"]))
+        check(part, f"{path}/models[{index}]")
+    words = f"'mean', 'sum' or {len(models)} numbers, one for each of models"
+    good = weights in ("mean", "sum") if isinstance(weights, str) else len(weights) == len(models)
+    require(good, f"{path}/weights", weights, words)
+
+
+KINDS = {
+    "standard": _check_standard,
+    "pairtab": _check_pairtab,
+    "frozen": _check_frozen,
+    "linear_ener": _check_linear,
+}
 
 
 def _check_type_map(type_map: list[str], path: str) -> None:

@@ -15,7 +15,7 @@ from .built import BUILT, REFUSED, check_fixed, refuse_choice, refuse_key
 from .messages import fail, join, listed, members, missing, nearest, show, type_words
 
 MAX_KEYS_SHOWN = 12
-_LISTED = re.compile(r"/list\[\d+\]")
+_LISTED = re.compile(r"/(list|models)\[\d+\]")
 
 
 def walk(argument: Argument, value: Any, path: str = "", root: Argument | None = None) -> None:
@@ -63,7 +63,7 @@ def _chosen(variant: Variant, section: dict[str, Any], path: str) -> dict[str, A
     else:
         check_type(section[flag], (str,), where)
         name = variant.choice_alias.get(section[flag], section[flag])
-        key = _LISTED.sub("", where)  # an entry of a list of descriptors is chosen as a descriptor is
+        key = _LISTED.sub("", where)  # an entry of a list is chosen as one that stands alone is
         if name not in variant.choice_dict or name not in BUILT[key]:
             refuse_choice(where, section[flag], key)
         section[flag] = name

@@ -48,7 +48,12 @@ def set_output_bias(model: Any, batches: list[Batch]) -> None:
     names = labels_of(model)
     if names is None:
         return
-    fitting = model.fittings()[0]
+    if not hasattr(model, "fitting"):
+        set_composite_bias(model, batches)
+        return
+    fitting = model.fitting
+    if not model.fittings():
+        return  # a frozen model keeps its bias
     if model.facts().kind == "property" and not fitting.distinguish_types:
         set_common_scale(model, batches, names[0])
         return
@@ -59,6 +64,19 @@ def set_output_bias(model: Any, batches: list[Batch]) -> None:
     store(model, fit.bias)
     if model.facts().kind == "property":
         model.out_std.copy_(torch.from_numpy(np.where(fit.spread > 0, fit.spread, 1.0)).expand_as(model.out_std))
+
+
+def set_composite_bias(model: Any, batches: list[Batch]) -> None:
+    """Fits what tables and sums of models leave of the labels; a sum of frozen models stays as it is."""
+    from deepmd.nn.plain import PlainEngine
+
+    if getattr(model, "frozen", None) and all(model.frozen):
+        return
+    if not any(batch.found.get("energy") for batch in batches):
+        log.warning("no energies in the sampled data: the bias of the model starts at zero")
+        return
+    engine = PlainEngine(model)
+    change_bias(model, batches, lambda batch: engine(batch, with_forces=False).energy.detach().numpy())
 
 
 def set_common_scale(model: Any, batches: list[Batch], name: str) -> None:

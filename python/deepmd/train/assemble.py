@@ -42,7 +42,7 @@ def run(jdata: dict[str, Any], args: Any, origin: Origin) -> None:
     valid = open_systems(section["validation_data"], type_map) if section.get("validation_data") else None
     if getattr(args, "check_data", True):
         check_data([*systems, *(valid or [])])
-    distance = resolve_sel(jdata["model"], [*systems, *(valid or [])], bool(getattr(args, "skip_neighbor_stat", False)))
+    distance = settle_sel(jdata["model"], [*systems, *(valid or [])], bool(getattr(args, "skip_neighbor_stat", False)))
     write_json(getattr(args, "output", None) or "out.json", jdata)
     set_threads()
     setup, payload = assemble(jdata, systems, valid, origin, distance)
@@ -58,6 +58,15 @@ def run(jdata: dict[str, Any], args: Any, origin: Origin) -> None:
         retarget_bias(setup.model, setup.engine, sample(setup.training, jdata["model"]))
         trainer.save()
     finish(setup, section)
+
+
+def settle_sel(section: dict[str, Any], systems: list[System], skip: bool) -> float | None:
+    """`resolve_sel` for every descriptor of the model; the shortest pair distance (Angstrom), None if unknown."""
+    if "descriptor" in section:
+        return resolve_sel(section, systems, skip)
+    type_map = section["type_map"]
+    found = [settle_sel({**part, "type_map": type_map}, systems, skip) for part in section.get("models", [])]
+    return min((distance for distance in found if distance is not None), default=None)
 
 
 def assemble(
@@ -93,7 +102,7 @@ def assemble(
         engine=engine,
         loss=loss,
         schedule=rates,
-        optimizer=make_optimizer(model, jdata.get("optimizer") or {}, rates.lr(0)),
+        optimizer=make_optimizer(model, jdata.get("optimizer") or {}, rates.lr(0), total),
         training=training,
         validation=validation,
         section=section,
@@ -184,8 +193,10 @@ def retarget_bias(model: Any, engine: NodeEngine | PlainEngine | OutputEngine, b
         log.info("bias of the types changed by %s", changes)
 
 
-def make_optimizer(model: Any, section: dict[str, Any], lr: float) -> torch.optim.Optimizer:
+def make_optimizer(model: Any, section: dict[str, Any], lr: float, total: int) -> torch.optim.Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters and total == 0:
+        return torch.optim.Adam([torch.zeros(0)])
     if not parameters:
         raise InputError("model: nothing to train, every `trainable` is false; set one to true, or use numb_steps 0")
     betas = (float(section.get("adam_beta1", 0.9)), float(section.get("adam_beta2", 0.999)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from torch import nn
 from deepmd.errors import InputError, ModelError
 from deepmd.nn.descriptor import build_descriptor
 from deepmd.nn.fitting import FITTINGS, Inputs
+from deepmd.nn.model.composite import LinearModel, TableSwitchModel
 from deepmd.nn.model.energy import EnergyModel
+from deepmd.nn.model.pairtab import PairTableModel
 from deepmd.nn.model.scalars import DosModel, PropertyModel
 from deepmd.nn.model.standard import StandardModel
 from deepmd.nn.model.tensors import DipoleModel, PolarModel
@@ -22,12 +25,59 @@ STANDARD = {
     "dos": DosModel,
     "property": PropertyModel,
 }
+COMPOSITE = {"zbl": TableSwitchModel, "linear": LinearModel}
+"""By the type in trees."""
 
 
 def build(section: dict[str, Any]) -> nn.Module:
     """A model with random weights from a normalised `model` section (`sel` resolved to numbers)."""
-    model = build_standard(section)
+    model = build_any(section)
     apply_trainable(model)
+    return model
+
+
+def build_any(section: dict[str, Any]) -> nn.Module:
+    """A model of any type, parts of composite models included."""
+    kind = section.get("type", "standard")
+    if kind == "pairtab":
+        return PairTableModel.build(section)
+    if kind == "frozen":
+        return build_frozen(section)
+    if kind == "linear_ener":
+        parts = [{**part, "type_map": part.get("type_map") or section["type_map"]} for part in section["models"]]
+        models = [build_any(part) for part in parts]
+        section["models"] = parts  # with the paths that the parts have found
+        return LinearModel(section, models, [part.get("type") == "frozen" for part in parts])
+    if section.get("use_srtab"):
+        network = build_standard(section)
+        table = {
+            "type": "pairtab",
+            "tab_file": section["use_srtab"],
+            "rcut": network.facts().rcut,
+            "sel": int(sum(network.facts().sel)),
+            "type_map": section["type_map"],
+        }
+        short = PairTableModel.build(table)
+        section["use_srtab"] = table["tab_file"]
+        return TableSwitchModel(section, [network, short])
+    return build_standard(section)
+
+
+def build_frozen(section: dict[str, Any]) -> nn.Module:
+    """The model of a file, with parameters that stay as they are."""
+    from deepmd.exchange import load_tree
+
+    section["model_file"] = str(Path(section["model_file"]).resolve())
+    model = model_of_tree(load_tree(section["model_file"])["model"], {})
+    names = section.get("type_map") or model.type_map
+    if list(names) != model.type_map:
+        raise InputError(
+            f"model/type_map: got {names}, expected {model.type_map}, the types of {section['model_file']}, in their "
+            "order"
+        )
+    model.requires_grad_(False)
+    model.section = {**section, "type_map": model.type_map}
+    model.descriptors = model.fittings = lambda: []  # nothing to fill, nothing to train
     return model
 
 
@@ -82,9 +132,13 @@ def deserialize(tree: dict[str, Any]) -> nn.Module:
 def model_of_tree(tree: dict[str, Any], section: dict[str, Any]) -> nn.Module:
     """A model from its own tree, parts of composite models included."""
     kind = tree.get("type")
+    if kind == "pairtab":
+        return PairTableModel.deserialize(tree, section)
+    if kind in COMPOSITE:
+        return COMPOSITE[kind].deserialize(tree, [model_of_tree(part, {}) for part in tree["models"]])
     fitting = tree.get("fitting", {}).get("type")
     if kind != "standard":
-        raise ModelError(f"model type: got {kind!r}, expected 'standard', the only kind that this version runs")
+        raise ModelError(f"model type: got {kind!r}, expected one of standard, pairtab, {', '.join(COMPOSITE)}")
     if fitting not in FITTINGS:
         raise ModelError(f"fitting: got {fitting!r}, expected one of {', '.join(FITTINGS)}")
     return STANDARD[FITTINGS[fitting].kind].deserialize(tree, section)
