@@ -238,7 +238,7 @@ COMMANDS = [
         _train,
         "deepmd.train.entry:train",
         parallel=True,
-        fixed={"model_branch": ("",), "force_load": (False,)},
+        fixed={"force_load": (False,)},
     ),
     Command(
         "freeze",
@@ -275,7 +275,8 @@ COMMANDS = [
         "change-bias",
         "fit the energies of the types anew",
         _change_bias,
-        refusal="use `dp train --finetune` with `numb_steps` 0, or `model/preset_out_bias`",
+        "deepmd.change_bias:main",
+        fixed=_ONE_TASK,
     ),
     Command("eval-desc", "write descriptors", _eval_desc, refusal="there is no replacement for it here yet"),
     Command("embed", "write features of atoms", _eval_desc, refusal="there is no replacement for it here yet"),

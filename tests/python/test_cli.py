@@ -131,7 +131,6 @@ WRONG = [
     (["train", "a.json", "b.json"], ["'b.json'"]),
     (["train", "a.json", "-i", "x", "-r", "y"], ["--restart", "not allowed with", "--init-model"]),
     (["train", "a.json", "-v", "LOUD"], ["'LOUD'", "DEBUG"]),
-    (["train", "a.json", "--model-branch", "water"], ["--model-branch", "'water'", "not built"]),
     (["train", "a.json", "--force-load"], ["--force-load", "not built"]),
     (["train", "no/such/input.json"], ["no/such/input.json", "no such file"]),
     (["freeze", "--head", "water"], ["--model-branch", "'water'"]),

@@ -191,7 +191,6 @@ BAD = [
     ("model/type", "pairwise_dprc", "documented model type"),
     ("optimizer/type", "LKF", "documented optimizer", "Adam, AdamW"),
     (f"{D}/precision", "float16", "documented precision", "float32"),
-    ("model/use_srtab", "zbl.txt", "model/sw_rmin", "as use_srtab is given"),
     ("model/spin", {"use_spin": [True, False]}, "spin models"),
     ("model/modifier", {"type": "dipole_charge"}, "long-range"),
     ("model/model_dict", {}, "multi-task", "one input per task"),
@@ -210,6 +209,7 @@ BAD = [
 
 # Mistakes that need more than one key.
 BAD_PAIRS = [
+    ({"model/use_srtab": "zbl.txt"}, "model/sw_rmin", "as use_srtab is given"),
     ({f"{L}/{side}_pref_{term}": 0 for side in ("start", "limit") for term in "ef"}, "loss", "above 0"),
     ({L: {"type": "dos"}}, f"{L}/type", "'ener', as model/fitting_net/type is 'ener'"),
     ({f"{L}/start_pref_gf": 1.0}, f"{L}/numb_generalized_coord", "above 0"),

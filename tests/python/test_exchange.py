@@ -126,8 +126,8 @@ def test_unsupported_kinds_are_refused_by_name():
         with pytest.raises(ModelError, match=kind):
             exchange.check_supported(other)
     other = make_tree()
-    other["model"]["type"] = "zbl"
-    with pytest.raises(ModelError, match="zbl"):
+    other["model"]["type"] = "quip"
+    with pytest.raises(ModelError, match="quip"):
         exchange.check_supported(other)
     other = make_tree()
     other["model"]["descriptor"]["@version"] = 9

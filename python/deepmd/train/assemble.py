@@ -87,13 +87,15 @@ def assemble(
         other = None if seed is None else [seed, 1]
         validation = open_source(section["validation_data"], valid, model, loss, other)
         validation.n_batches = int(section["validation_data"].get("numb_btch", 1))
+    if origin.finetune:
+        start_statistics(model, training, jdata)  # for what the old model does not know
     payload = load_weights(origin, model)
     if payload is None and not origin.has_weights:
         start_statistics(model, training, jdata)
     if distance is not None:
         model.min_pair_distance = distance
     engine = make_engine(model, loss.needs_hessian)
-    if origin.finetune:
+    if origin.finetune and not origin.new_fitting:
         retarget_bias(model, engine, sample(training, jdata["model"]))
     total = steps_of(section, training.sampler)
     rates = schedule(jdata["learning_rate"], total)

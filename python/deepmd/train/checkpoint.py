@@ -33,11 +33,9 @@ def save(prefix: str | Path, payload: dict[str, Any], keep: int) -> Path:
     """
     prefix = Path(prefix)
     path = prefix.with_name(f"{prefix.name}-{payload['step']}.pt")
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "format_version": FORMAT_VERSION, **payload}, buffer)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        model_file.write_whole(path, model_file.seal(buffer.getvalue(), TRAILER))
+        write(path, payload)
         point(prefix.with_name(f"{prefix.name}.pt"), path.name)
         model_file.write_whole(path.parent / POINTER, f"{path}\n".encode())
     except (OSError, ModelError) as error:
@@ -46,6 +44,13 @@ def save(prefix: str | Path, payload: dict[str, Any], keep: int) -> Path:
         for old in family(prefix)[:-keep]:
             old.unlink(missing_ok=True)
     return path
+
+
+def write(path: Path, payload: dict[str, Any]) -> None:
+    """Writes one checkpoint file, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save({**payload, "format": FORMAT, "format_version": FORMAT_VERSION}, buffer)
+    model_file.write_whole(path, model_file.seal(buffer.getvalue(), TRAILER))
 
 
 def point(link: Path, target: str) -> None:

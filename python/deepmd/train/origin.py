@@ -7,6 +7,8 @@ from typing import Any
 
 from deepmd.errors import InputError
 
+RANDOM = "RANDOM"
+
 
 @dataclass
 class Origin:
@@ -14,6 +16,7 @@ class Origin:
 
     kind: str = "fresh"
     path: str = ""
+    branch: str = ""  # of a multi-task model; RANDOM: a new fitting net
 
     @classmethod
     def from_arguments(cls, args: Any) -> Origin:
@@ -25,11 +28,24 @@ class Origin:
         if len(given) > 1:
             names = " and ".join("--" + k.replace("_", "-") for k, _ in given)
             raise InputError(f"dp train: got {names}, expected at most one of them; choose where the weights come from")
-        return cls(*given[0]) if given else cls()
+        branch = getattr(args, "model_branch", None) or ""
+        if branch and (not given or given[0][0] != "finetune"):
+            raise InputError("dp train: got --model-branch without --finetune; leave it out, or name the model to tune")
+        if branch not in ("", RANDOM):
+            raise InputError(
+                f"dp train: --model-branch got '{branch}', expected {RANDOM}, as models of several tasks do not run in "
+                "this version; leave it out"
+            )
+        return cls(*given[0], branch) if given else cls()
 
     @property
     def has_weights(self) -> bool:
         return self.kind != "fresh"
+
+    @property
+    def new_fitting(self) -> bool:
+        """Whether the fitting net starts anew."""
+        return self.branch == RANDOM
 
     @property
     def finetune(self) -> bool:

@@ -13,6 +13,7 @@ from deepmd.errors import InputError, ModelError
 from deepmd.nn.model import deserialize
 from deepmd.train import checkpoint
 from deepmd.train.origin import Origin
+from deepmd.train.types import move_types
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +34,33 @@ def load_weights(origin: Origin, model: Any) -> dict[str, Any] | None:
     if not origin.has_weights:
         return None
     source, payload = read(origin)
-    if source.type_map != model.type_map:
+    if origin.new_fitting:
+        take_descriptor(source, model, origin.path)
+    elif source.type_map == model.type_map:
+        transfer(source, model, origin.path)
+    elif origin.finetune:
+        move_types(source, model, origin.path)
+    else:
         raise ModelError(
             f"{origin.path}: its type_map is {source.type_map}, the input says {model.type_map}; "
-            "expected the same names in the same order; change model/type_map"
+            "expected the same names in the same order; change model/type_map, or use --finetune"
         )
-    transfer(source, model, origin.path)
     log.info("weights from %s (%s)", origin.path, origin.kind.replace("_", "-"))
     return payload if origin.kind == "restart" else None
+
+
+def take_descriptor(source: Any, model: Any, name: str) -> None:
+    """Everything but fitting net and bias; they keep their fresh values."""
+    ours, theirs = (one.state_dict() for one in (model, source))
+    theirs = {key: value for key, value in theirs.items() if key.startswith("descriptor.")}
+    wrong = [key for key in theirs if key not in ours or ours[key].shape != theirs[key].shape]
+    if wrong or not theirs or source.type_map != model.type_map:
+        raise ModelError(
+            f"{name}: its descriptor or type_map differs from the input's ({wrong[0] if wrong else source.type_map}); "
+            "expected the same for --model-branch RANDOM"
+        )
+    model.load_state_dict({**ours, **theirs})
+    model.min_pair_distance = source.min_pair_distance
 
 
 def transfer(source: Any, model: Any, name: str) -> None:
