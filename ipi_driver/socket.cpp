@@ -204,7 +204,11 @@ Socket Socket::connect(const Address& address, const Patience& patience) {
 }
 
 Socket::Socket(Socket&& other) noexcept
-    : descriptor_(std::exchange(other.descriptor_, -1)), patience_(other.patience_) {}
+    : descriptor_(std::exchange(other.descriptor_, -1)),
+      patience_(other.patience_),
+      received_(std::move(other.received_)),
+      begin_(std::exchange(other.begin_, 0)),
+      end_(std::exchange(other.end_, 0)) {}
 
 Socket::~Socket() {
   if (descriptor_ >= 0) {
@@ -214,31 +218,49 @@ Socket::~Socket() {
 
 void Socket::read_exact(void* data, std::size_t size, const char* what, Wait wait) {
   char* place = static_cast<char*>(data);
-  std::size_t done = 0;
+  std::size_t done = take_received(place, size);
   while (done < size) {
-    const ssize_t count = ::recv(descriptor_, place + done, size - done, 0);
-    if (count > 0) {
+    const bool is_long = size - done >= received_.size();
+    const ssize_t count = is_long ? ::recv(descriptor_, place + done, size - done, 0)
+                                  : ::recv(descriptor_, received_.data(), received_.size(), 0);
+    if (count > 0 && is_long) {
       done += static_cast<std::size_t>(count);
+    } else if (count > 0) {
+      begin_ = 0;
+      end_ = static_cast<std::size_t>(count);
+      done += take_received(place + done, size - done);
     } else if (count == 0) {
       const bool between = wait == Wait::kBetweenMessages && done == 0;
       fail_lost(between ? "the server closed the connection without EXIT"
                         : "the server closed the connection in the middle of a message",
                 what);
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      const bool idle = wait == Wait::kBetweenMessages && done == 0;
-      const double limit = idle ? patience_.idle : patience_.message;
-      if (!wait_ready(descriptor_, POLLIN, limit)) {
-        throw DriverError(ExitCode::kTimeout,
-                          idle ? "no message from the server for " + seconds_text(limit) +
-                                     "; raise idle_timeout (0 waits for ever) or look into i-PI's log"
-                               : "the server sent " + std::to_string(done) + " of " + std::to_string(size) +
-                                     " bytes (" + what + ") and then nothing for " + seconds_text(limit) +
-                                     "; raise timeout if the network is slow");
-      }
+      wait_for_more({done, size, what, wait == Wait::kBetweenMessages && done == 0});
     } else if (errno != EINTR) {
       fail_lost(std::string("the connection broke: ") + std::strerror(errno), what);
     }
   }
+}
+
+std::size_t Socket::take_received(char* place, std::size_t size) {
+  const std::size_t count = std::min(size, end_ - begin_);
+  std::copy_n(received_.data() + begin_, count, place);
+  begin_ += count;
+  return count;
+}
+
+void Socket::wait_for_more(const Progress& progress) const {
+  const double limit = progress.idle ? patience_.idle : patience_.message;
+  if (wait_ready(descriptor_, POLLIN, limit)) {
+    return;
+  }
+  throw DriverError(ExitCode::kTimeout,
+                    progress.idle
+                        ? "no message from the server for " + seconds_text(limit) +
+                              "; raise idle_timeout (0 waits for ever) or look into i-PI's log"
+                        : "the server sent " + std::to_string(progress.done) + " of " +
+                              std::to_string(progress.size) + " bytes (" + progress.what +
+                              ") and then nothing for " + seconds_text(limit) + "; raise timeout if the network is slow");
 }
 
 void Socket::write_all(const void* data, std::size_t size, const char* what) {

@@ -1,14 +1,17 @@
 // A stand-in of libdeepmd for the tests of the driver: a Lennard-Jones model behind the functions of deepmd.h that the
 // driver calls. The model file is text, words and values:
-//   standin  type_map O H  [rcut 4.0]  [dim_fparam 1]  [kind dipole]  [fault nan_energy|nan_force|nonfinite|internal]
+//   standin  type_map O H  [rcut 4.0]  [dim_fparam 1]  [kind dipole]  
+//     [delay MILLISECONDS]  [fault nan_energy|nan_force|nonfinite|internal]
 // Faults let the driver meet a core that breaks its word. With fparam p the energy is multiplied by p.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <fstream>
 #include <limits>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "deepmd/deepmd.h"
@@ -55,6 +58,7 @@ struct deepmd_model {
   int dim_fparam = 0;
   std::string kind = "energy";
   std::string fault;
+  int delay = 0;  // of each evaluation
 };
 
 struct deepmd_neighbors {
@@ -102,6 +106,8 @@ deepmd_status deepmd_model_open(const char* path, const deepmd_open_options*, de
       stream >> opened->dim_fparam;
     } else if (word == "kind") {
       stream >> opened->kind;
+    } else if (word == "delay") {
+      stream >> opened->delay;
     } else if (word == "fault") {
       stream >> opened->fault;
     }
@@ -295,6 +301,7 @@ void clear(double* values, std::size_t count) {
 }  // namespace
 
 deepmd_status deepmd_evaluate(deepmd_model* model, const deepmd_input* input, deepmd_output* output) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(model->delay));
   const auto n = static_cast<std::size_t>(input->n_local);
   clear(output->energy, 1);
   clear(output->forces, 3 * n);

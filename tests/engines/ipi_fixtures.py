@@ -93,10 +93,10 @@ def build_standin() -> Path:
     return folder
 
 
-def standin_engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    """dp_ipi on the stand-in of libdeepmd, with address and undefined-behaviour sanitizers."""
+def standin_engine(tmp_path_factory: pytest.TempPathFactory, words: str = "") -> Engine:
+    """dp_ipi on the stand-in of libdeepmd, with address and undefined-behaviour sanitizers; `words` go to its model."""
     model = tmp_path_factory.mktemp("standin") / "model.standin"
-    model.write_text("standin type_map O H\n")
+    model.write_text(f"standin {words} type_map O H\n")
     return Engine("standin", [str(build_standin() / "dp_ipi_standin")], str(model), pair_table())
 
 

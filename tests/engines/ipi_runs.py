@@ -137,6 +137,22 @@ def read_run(folder: Path, n_beads: int, steps: int) -> Run:
     )
 
 
+class ResetInIpi(Exception):
+    """i-PI 3.3 does not survive a client that dies with unread bytes: its polling thread ends with this error."""
+
+
+def wait_for_end(server: subprocess.Popen, log: Path, seconds: float = 90.0) -> int:
+    """The exit status of i-PI; raises ResetInIpi as soon as its log tells of that."""
+    end = time.monotonic() + seconds
+    while server.poll() is None:
+        if "ConnectionResetError" in log.read_text():
+            raise ResetInIpi
+        if time.monotonic() > end:
+            raise subprocess.TimeoutExpired(server.args, seconds)
+        time.sleep(0.02)
+    return server.returncode
+
+
 def wait_for_steps(path: Path, n_steps: int, server: subprocess.Popen) -> None:
     """Wait until i-PI has written so many steps; a run that ends before that is a mistake of the test."""
     while not path.exists() or path.read_text().count("\n") <= n_steps:
@@ -156,11 +172,13 @@ def run_ipi(
     clients_first: bool = False,
     kill_first_after: int | None = None,
     kill_ipi_after: int | None = None,
+    kill_delay: float = 0.0,
     **settings: object,
 ) -> Run:
     """Run i-PI for some steps with clients of the engine; checks that all of them end with status 0.
 
-    After as many steps as given, the first client or i-PI itself is killed without warning.
+    After as many steps as given, the first client or i-PI itself is killed without warning, `kill_delay`
+    seconds later.
     """
     ipi = need_ipi()
     prefix = tempfile.mkdtemp(prefix="dpipi") + "/ipi_"
@@ -200,8 +218,9 @@ def run_ipi(
         for victim, n_steps in (([*clients, server][0], kill_first_after), (server, kill_ipi_after)):
             if n_steps is not None:
                 wait_for_steps(folder / "run.pots", n_steps, server)
+                time.sleep(kill_delay)
                 victim.kill()
-        server_code = server.wait(timeout=90)
+        server_code = wait_for_end(server, folder / "ipi.err")
         codes = [client.wait(timeout=20) for client in clients]
     finally:
         for process in processes:

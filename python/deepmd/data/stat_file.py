@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import torch
@@ -20,13 +21,17 @@ def buffers(model: EnergyModel) -> dict[str, torch.Tensor]:
     """What is kept, by name."""
     names = [f"{kind}param_{part}" for kind in "fa" for part in ("avg", "inv_std")]
     kept = {name: getattr(model.fitting, name) for name in names if getattr(model.fitting, name).numel()}
-    return {"davg": model.descriptor.davg, "dstd": model.descriptor.dstd, "out_bias": model.out_bias, **kept}
+    for k, environment in enumerate(model.descriptor.environments()):
+        end = f"_{k}" if k else ""
+        kept |= {f"davg{end}": environment.davg, f"dstd{end}": environment.dstd}
+    return {"out_bias": model.out_bias, **kept}
 
 
 def fingerprint(model: EnergyModel) -> str:
     """Name of the entry: everything that the statistics depend on beside the data."""
-    d = model.descriptor
-    described = [d.rcut, d.rcut_smth, d.protection, d.sel, d.set_davg_zero, d.keep.tolist(), model.type_map]
+    described: list[Any] = [model.type_map]
+    for e in model.descriptor.environments():
+        described += [e.rcut, e.rcut_smth, e.protection, e.n_slots, e.set_davg_zero, e.keep.tolist(), e.row_width]
     described += [model.pair_exclude_types, model.fitting.dim_fparam, model.fitting.dim_aparam]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
 

@@ -12,6 +12,7 @@ import torch
 from deepmd.data.graph import Batch
 from deepmd.errors import DataError
 from deepmd.nn.model.energy import EnergyModel
+from deepmd.nn.rows import Environment
 
 log = logging.getLogger(__name__)
 SMALLEST_STD = 1e-2
@@ -31,12 +32,17 @@ def set_row_statistics(model: EnergyModel, batches: Iterable[Batch]) -> None:
     Radial entry: mean and standard deviation; angular entries: pooled, mean kept at zero. Standard deviations below
     0.01 become 0.01; a type that was not seen gets mean 0 and 0.1.
     """
-    descriptor = model.descriptor
-    n_types, n_slots = descriptor.n_types, sum(descriptor.sel)
+    for environment in model.descriptor.environments():
+        fill_environment(environment, batches)
+
+
+def fill_environment(environment: Environment, batches: Iterable[Batch]) -> None:
+    """The same for one cutoff; pairs beyond it count as empty slots."""
+    n_types, n_slots = environment.n_types, environment.n_slots
     sums = np.zeros((n_types, 5))  # atoms, sum r, sum r^2, sum a, sum a^2
-    keep = descriptor.keep.numpy()
+    keep = environment.keep.numpy()
     for batch in batches:
-        rows = descriptor.raw_rows(torch.from_numpy(batch.vectors)).numpy()
+        rows = environment.raw_rows(torch.from_numpy(batch.vectors)).numpy()
         centre, neighbour = batch.types[batch.centers], batch.types[batch.neighbor]
         rows = rows * keep[centre, neighbour][:, None]
         sums[:, 0] += np.bincount(batch.types, minlength=n_types)
@@ -49,11 +55,11 @@ def set_row_statistics(model: EnergyModel, batches: Iterable[Batch]) -> None:
     std_r = np.sqrt(np.maximum(sums[:, 2] / n - mean_r**2, 0.0))
     std_a = np.sqrt(np.maximum(sums[:, 4] / (3 * n) - mean_a**2, 0.0))
     std = np.where(seen[:, None], np.maximum(np.stack([std_r, std_a], axis=1), SMALLEST_STD), UNSEEN_STD)
-    davg = np.zeros((n_types, 4))
-    if not descriptor.set_davg_zero:
+    davg = np.zeros((n_types, environment.row_width))
+    if not environment.set_davg_zero:
         davg[:, 0] = np.where(seen, mean_r, 0.0)
-    descriptor.davg.copy_(torch.from_numpy(davg))
-    descriptor.dstd.copy_(torch.from_numpy(std[:, [0, 1, 1, 1]].copy()))
+    environment.davg.copy_(torch.from_numpy(davg))
+    environment.dstd.copy_(torch.from_numpy(std[:, [0, 1, 1, 1][: environment.row_width]].copy()))
 
 
 def set_parameter_statistics(model: EnergyModel, batches: list[Batch], protect: float) -> None:

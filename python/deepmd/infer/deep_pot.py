@@ -84,9 +84,9 @@ class DeepPot(DeepEval):
         for arguments, real in frames:
             pairs = find_pairs(arguments["positions"], arguments["cell"], self.get_rcut())
             types = torch.from_numpy(np.ascontiguousarray(arguments["types"]))
-            vectors, centers = torch.from_numpy(pairs.vectors), torch.from_numpy(pairs.centers)
+            arrays = (torch.from_numpy(a) for a in (pairs.vectors, pairs.centers, pairs.neighbors))
             with torch.no_grad():
-                values = descriptor(vectors, centers, types[pairs.neighbors], types).double().numpy()
+                values = descriptor(*arrays, types, len(types))[0].double().numpy()
             row = np.zeros((len(real), values.shape[1]))
             row[real] = values
             rows.append(row)

@@ -17,15 +17,25 @@ PRECISIONS = {"default": torch.float64, "float64": torch.float64, "double": torc
 
 
 class Dense(nn.Module):
-    """One layer; parameters w [n_in, n_out], b [n_out], idt [n_out] in `dtype`."""
+    """One layer; parameters w [n_in, n_out], b [n_out] unless `bias` is off, idt [n_out], all in `dtype`."""
 
     skip: Final[int]
     has_idt: Final[bool]
+    has_bias: Final[bool]
     n_in: Final[int]
     n_out: Final[int]
 
-    def __init__(self, shape: tuple[int, int], activation: str, resnet: bool, timestep: bool, dtype: torch.dtype):
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        activation: str,
+        resnet: bool,
+        timestep: bool,
+        dtype: torch.dtype,
+        bias: bool = True,
+    ):
         super().__init__()
+        self.has_bias = bias
         self.n_in, self.n_out = shape
         self.skip = 0
         if resnet and self.n_out in (self.n_in, 2 * self.n_in):
@@ -35,7 +45,10 @@ class Dense(nn.Module):
         self.activation_name = activation
         self.activation = Activation(activation)
         self.w = nn.Parameter(torch.zeros(shape, dtype=dtype))
-        self.b = nn.Parameter(torch.zeros(self.n_out, dtype=dtype))
+        if bias:
+            self.b = nn.Parameter(torch.zeros(self.n_out, dtype=dtype))
+        else:
+            self.register_buffer("b", torch.zeros(self.n_out, dtype=dtype), persistent=False)
         if self.has_idt:
             self.idt = nn.Parameter(torch.ones(self.n_out, dtype=dtype))
         else:
@@ -60,6 +73,8 @@ class Dense(nn.Module):
         )
         with torch.no_grad():
             for parameter, mean, width in draws:
+                if not isinstance(parameter, nn.Parameter):
+                    continue
                 values = generator.normal(mean, width, size=tuple(parameter.shape))
                 parameter.copy_(torch.from_numpy(np.asarray(values)))
 
@@ -68,7 +83,7 @@ class Dense(nn.Module):
         return {
             "@class": "Layer",
             "@version": 2,
-            "bias": True,
+            "bias": self.has_bias,
             "use_timestep": self.has_idt,
             "activation_function": self.activation_name,
             "resnet": self.resnet,
@@ -76,7 +91,7 @@ class Dense(nn.Module):
             "trainable": trainable,
             "@variables": {
                 "w": to_numpy(self.w),
-                "b": to_numpy(self.b),
+                "b": to_numpy(self.b) if self.has_bias else None,
                 "idt": to_numpy(self.idt) if self.has_idt else None,
             },
         }
@@ -85,19 +100,20 @@ class Dense(nn.Module):
     def deserialize(cls, tree: dict[str, Any]) -> "Dense":
         variables = tree["@variables"]
         shape = np.asarray(variables["w"]).shape
-        idt = variables.get("idt")
+        bias, idt = variables.get("b"), variables.get("idt")
         layer = cls(
             (int(shape[0]), int(shape[1])),
             tree.get("activation_function") or "none",
             bool(tree.get("resnet", True)),
             idt is not None,
             PRECISIONS[tree.get("precision", "float64")],
+            bias is not None,
         )
         if idt is not None and not layer.has_idt:
             raise ModelError(f"layer of shape {shape}: got a time step without a skip, which no known model writes")
-        bias = variables.get("b")
         load_into(layer.w, variables["w"])
-        load_into(layer.b, np.zeros(shape[1]) if bias is None else bias)
+        if bias is not None:
+            load_into(layer.b, bias)
         if idt is not None:
             load_into(layer.idt, idt)
         return layer
@@ -124,11 +140,13 @@ class Network(nn.Module):
         return [layer.serialize(flag) for layer, flag in zip(self.layers, trainable, strict=True)]
 
 
-def embedding_network(neuron: list[int], activation: str, resnet_dt: bool, dtype: torch.dtype) -> Network:
-    """R -> R^neuron[-1]; every layer obeys the skip rule, the first included."""
-    widths = [1, *neuron]
+def embedding_network(
+    neuron: list[int], activation: str, resnet_dt: bool, dtype: torch.dtype, n_in: int = 1, bias: bool = True
+) -> Network:
+    """R^n_in -> R^neuron[-1]; every layer obeys the skip rule, the first included."""
+    widths = [n_in, *neuron]
     shapes = zip(widths[:-1], widths[1:], strict=True)
-    return Network([Dense(shape, activation, True, resnet_dt, dtype) for shape in shapes])
+    return Network([Dense(shape, activation, True, resnet_dt, dtype, bias) for shape in shapes])
 
 
 def fitting_network(n_in: int, neuron: list[int], activation: str, resnet_dt: bool, dtype: torch.dtype) -> Network:
@@ -140,7 +158,7 @@ def fitting_network(n_in: int, neuron: list[int], activation: str, resnet_dt: bo
     return Network(layers)
 
 
-STREAMS = {"embedding": 0, "fitting": 1}
+STREAMS = {"embedding": 0, "fitting": 1, "types": 2, "strip": 3, "attention": 4, "layers": 5}
 
 
 def stream(seed: int | list[int] | None, kind: str, k: int) -> list[int] | None:

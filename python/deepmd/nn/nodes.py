@@ -23,6 +23,7 @@ from torch import Tensor
 from deepmd import _kernels
 from deepmd.data.graph import Batch
 from deepmd.nn.activation import SMOOTH
+from deepmd.nn.descriptor.se_e2_a import DescriptorSeE2A
 from deepmd.nn.model.energy import EnergyModel
 
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-5}
@@ -39,6 +40,7 @@ class Prediction:
     atom_energy: Tensor  # [n_atoms] eV, in the order of the batch
     forces: Tensor | None  # [n_atoms, 3] eV/Angstrom
     virial: Tensor | None  # [n_frames, 3, 3] eV
+    hessian: Tensor | None = None  # [n_frames, 3 n, 3 n] eV/Angstrom^2
 
 
 class PairForces(torch.autograd.Function):
@@ -70,8 +72,11 @@ class NodeEngine:
 
     @staticmethod
     def supports(model: EnergyModel) -> bool:
-        """Interpolation on nodes needs a smooth activation function."""
-        return model.descriptor.section["activation_function"].lower() in SMOOTH
+        """Interpolation on nodes needs one embedding of a scalar, and a smooth activation function."""
+        descriptor = model.descriptor
+        return (
+            isinstance(descriptor, DescriptorSeE2A) and descriptor.section["activation_function"].lower() in SMOOTH
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return {"shortest": self.shortest, "n_nodes": self.n_nodes}

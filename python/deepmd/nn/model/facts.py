@@ -1,0 +1,22 @@
+"""What a model tells about itself beside its `forward`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Facts:
+    """The numbers that evaluation, freezing and training need of any model."""
+
+    kind: str  # "energy", "dipole", "polar", "dos", "property", "spin"
+    rcut: float  # Angstrom
+    rcut_smth: float  # Angstrom
+    sel: list[int]
+    dim_fparam: int = 0
+    dim_aparam: int = 0
+    default_fparam: list[float] | None = None
+    precision: str = "float64"
+    output: dict[str, Any] = field(default_factory=dict)
+    """Models of other kinds than energy: name, width, reduce ("sum" or "mean"), derivatives (bool), sel_type."""

@@ -1,0 +1,59 @@
+"""What the peer predicted, and its rule for atoms that have more neighbours than `sel`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+FOLDER = Path(__file__).parents[1] / "data" / "peer"
+QUANTITIES = {"energy": "energy", "force": "forces", "virial": "virial", "atom_energy": "atom_energy"}
+
+
+def frames(name: str) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
+    """(frame and number, types [n], quantities) of a golden."""
+    data = np.load(FOLDER / f"{name}.npz")
+    for frame in dict.fromkeys(key.split(".")[0] for key in data):
+        for k in range(len(data[f"{frame}.coord"])):
+            keys = [key for key in data if key.startswith(frame + ".") and not key.endswith(".atype")]
+            yield f"{frame} {k}", data[f"{frame}.atype"], {key.split(".", 1)[1]: data[key][k] for key in keys}
+
+
+def kept(vectors: torch.Tensor, centers: torch.Tensor, types_j: torch.Tensor, sel: list[int]) -> torch.Tensor:
+    """Indices of the pairs that the peer keeps: the nearest sum(sel) of an atom, of these the nearest sel[t] of a type.
+
+    `sel` of one entry counts all types together. Pairs stay in their order.
+    """
+    distance = vectors.detach().norm(dim=1)
+    chosen: list[int] = []
+    for i in torch.unique(centers).tolist():
+        pairs = torch.nonzero(centers == i).flatten()
+        pairs = pairs[torch.argsort(distance[pairs], stable=True)][: sum(sel)]
+        if len(sel) > 1:
+            pairs = torch.cat([pairs[types_j[pairs] == t][:n] for t, n in enumerate(sel)])
+        chosen += sorted(pairs.tolist())
+    return torch.tensor(chosen, dtype=torch.long)
+
+
+class Padded(torch.nn.Module):
+    """A descriptor or a part of one behind the peer's rule: what it would be if neighbours beyond `sel` were dropped."""
+
+    def __init__(self, inner: torch.nn.Module):
+        super().__init__()
+        self.inner = inner
+        for key in ("rcut", "sel", "dtype", "dim_out", "dim_rotation", "mixed_types", "passes_messages", "section"):
+            setattr(self, key, getattr(inner, key))
+
+    def forward(self, vectors, centers, neighbors, types, n_centers):
+        keep = kept(vectors, centers, types[neighbors], self.sel)
+        return self.inner(vectors[keep], centers[keep], neighbors[keep], types, n_centers)
+
+
+def padded(descriptor: torch.nn.Module) -> torch.nn.Module:
+    """The descriptor with the peer's rule; a hybrid gets it for each part."""
+    if hasattr(descriptor, "parts"):
+        descriptor.parts = torch.nn.ModuleList([Padded(part) for part in descriptor.parts])
+        return descriptor
+    return Padded(descriptor)
