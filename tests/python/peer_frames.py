@@ -38,7 +38,7 @@ def kept(vectors: torch.Tensor, centers: torch.Tensor, types_j: torch.Tensor, se
 
 
 class Padded(torch.nn.Module):
-    """A descriptor or a part of one behind the peer's rule: what it would be if neighbours beyond `sel` were dropped."""
+    """A descriptor behind the peer's rule: what it would be if neighbours beyond `sel` were dropped."""
 
     def __init__(self, inner: torch.nn.Module):
         super().__init__()
@@ -52,8 +52,21 @@ class Padded(torch.nn.Module):
 
 
 def padded(descriptor: torch.nn.Module) -> torch.nn.Module:
-    """The descriptor with the peer's rule; a hybrid gets it for each part."""
+    """The descriptor with the peer's rule; a hybrid gets it for each part, DPA-2 for its first list and its layers."""
     if hasattr(descriptor, "parts"):
         descriptor.parts = torch.nn.ModuleList([Padded(part) for part in descriptor.parts])
         return descriptor
+    if descriptor.passes_messages:
+        _pad_layers(descriptor.layers)
     return Padded(descriptor)
+
+
+def _pad_layers(layers: torch.nn.Module) -> None:
+    forward = layers.forward
+
+    def call(vectors, centers, neighbors, types, g1):
+        near = torch.nonzero(vectors.detach().norm(dim=1) < layers.rcut).flatten()
+        near = near[kept(vectors[near], centers[near], types[neighbors[near]], [layers.n_slots])]
+        return forward(vectors[near], centers[near], neighbors[near], types, g1)
+
+    layers.forward = call

@@ -76,7 +76,7 @@ BAD = [
     ("numb_steps", 100, "belongs to training"),
     (f"{R}/decay_phase_ratio", 0.1, "belongs to learning_rate of type 'wsd'"),
     (f"{VD}/numb_bach", 2, "'numb_batch'"),
-    ("optimizer/beta", 0.9, "known keys", "adam_beta1"),
+    ("optimizer/xyzzy", 0.9, "known keys", "adam_beta1"),
     # missing keys
     ("model", REMOVE, "nothing", "a section"),
     ("training", REMOVE, "nothing", "a section"),
@@ -183,11 +183,11 @@ BAD = [
     (f"{TD}/sys_probs", [1.0], "one entry per system"),
     (f"{VD}/numb_btch", 0, "1 or more"),
     # documented, not built
-    (f"{D}/type", "se_e3", "documented descriptor that this version does not run yet", "available: se_e2_a"),
-    (f"{D}/type", "dpa1", "documented descriptor"),
+    (f"{D}/type", "dpa4", "documented descriptor that this version does not run yet", "available: se_e2_a"),
+    (f"{D}/type", "loc_frame", "documented descriptor"),
     (f"{D}/type", "se_e2_b", "'se_e2_b'", "did you mean 'se_e2_a'"),
-    (f"{F}/type", "dipole", "documented fitting net", "available: ener"),
-    (f"{L}/type", "tensor", "documented loss"),
+    (f"{F}/type", "population", "documented fitting net", "available: ener"),
+    (f"{L}/type", "ener_spin", "documented loss"),
     ("model/type", "pairtab", "documented model type"),
     ("optimizer/type", "LKF", "documented optimizer", "Adam, AdamW"),
     (f"{D}/precision", "float16", "documented precision", "float32"),
@@ -203,7 +203,6 @@ BAD = [
     (f"{T}/enable_compile", True, "not built", "false"),
     (f"{T}/zero_stage", 1, "not built", "expected 0"),
     (f"{T}/ckpt_keep_ratio", 0.5, "not built", "expected null"),
-    (f"{L}/start_pref_h", 1.0, "not built", "expected 0"),
     (f"{F}/dim_case_embd", 2, "not built", "expected 0"),
     ("validating/full_validation", True, "not built", "false"),
     (f"{TD}/min_pair_dist", 0.5, "not built", "expected 0"),
@@ -212,6 +211,9 @@ BAD = [
 # Mistakes that need more than one key.
 BAD_PAIRS = [
     ({f"{L}/{side}_pref_{term}": 0 for side in ("start", "limit") for term in "ef"}, "loss", "above 0"),
+    ({L: {"type": "dos"}}, f"{L}/type", "'ener', as model/fitting_net/type is 'ener'"),
+    ({f"{L}/start_pref_gf": 1.0}, f"{L}/numb_generalized_coord", "above 0"),
+    ({f"{F}/type": "property", f"{L}/type": "property"}, f"{F}/property_name", "add this key"),
     ({f"{L}/use_huber": True, f"{L}/relative_f": 1.0}, f"{L}/use_huber", "relative_f"),
     ({f"{L}/use_huber": True, f"{L}/start_pref_pf": 1.0}, f"{L}/use_huber", "start_pref_pf"),
     ({f"{R}/warmup_steps": 10, f"{R}/warmup_ratio": 0.1}, f"{R}/warmup_ratio", "keep one"),

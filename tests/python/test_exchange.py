@@ -120,7 +120,7 @@ def test_peer_files_are_numbered_the_same_way(shared, tmp_path, name):
 def test_unsupported_kinds_are_refused_by_name():
     tree = make_tree()
     exchange.check_supported(tree)
-    for section, kind in (("descriptor", "dpa2"), ("fitting", "dipole")):
+    for section, kind in (("descriptor", "dpa4"), ("fitting", "population")):
         other = make_tree()
         other["model"][section]["type"] = kind
         with pytest.raises(ModelError, match=kind):
@@ -191,10 +191,10 @@ def test_conversion_refuses_unknown_suffixes_and_kinds(frozen):
         with pytest.raises(ModelError, match=words):
             exchange.main(argparse.Namespace(INPUT=str(frozen / source), OUTPUT=str(frozen / target)))
     tree = exchange.read_tree(frozen / "a.dp")
-    tree["model"]["fitting"]["type"] = "dipole"
-    exchange.write_tree(frozen / "dipole.dp", tree)
-    with pytest.raises(ModelError, match="'dipole'"):
-        exchange.main(argparse.Namespace(INPUT=str(frozen / "dipole.dp"), OUTPUT=str(frozen / "x.pth")))
+    tree["model"]["fitting"]["type"] = "population"
+    exchange.write_tree(frozen / "population.dp", tree)
+    with pytest.raises(ModelError, match="'population'"):
+        exchange.main(argparse.Namespace(INPUT=str(frozen / "population.dp"), OUTPUT=str(frozen / "x.pth")))
     assert not (frozen / "x.pth").exists()
 
 

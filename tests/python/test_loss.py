@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from deepmd.nn.nodes import Prediction
-from deepmd.train.loss import EnergyLoss
+from deepmd.train.losses import EnergyLoss
 
 # Two frames of two atoms. Energy errors 2 and -4 eV, so squares 4 and 16.
 LABELS = {

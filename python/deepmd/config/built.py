@@ -16,13 +16,13 @@ from .messages import fail, listed, nearest, show
 # Choices that run. The key is the path in input.json; `precision` and `activation_function` hold for every network.
 BUILT: dict[str, tuple[str, ...]] = {
     "model/type": ("standard",),
-    "model/descriptor/type": ("se_e2_a",),
-    "model/fitting_net/type": ("ener",),
+    "model/descriptor/type": ("se_e2_a", "se_e2_r", "se_e3", "se_atten", "se_atten_v2", "se_e3_tebd", "dpa2", "hybrid"),
+    "model/fitting_net/type": ("ener", "dipole", "polar", "dos", "property"),
     "learning_rate/type": ("exp", "cosine", "wsd"),
     "learning_rate/scale_by_worker": ("linear", "sqrt", "none"),
     "learning_rate/decay_type": ("inverse_linear", "cosine", "linear"),
     "optimizer/type": ("Adam", "AdamW"),
-    "loss/type": ("ener",),
+    "loss/type": ("ener", "tensor", "dos", "property"),
     "loss/loss_func": ("mse", "mae"),
     "precision": ("default", "float32", "float64"),
     "activation_function": (
@@ -44,13 +44,12 @@ BUILT: dict[str, tuple[str, ...]] = {
 DOCUMENTED: dict[str, tuple[str, ...]] = {
     "model/type": ("dpa4", "DPA4", "SeZM", "sezm", "frozen", "pairtab", "pairwise_dprc", "linear_ener", "multi"),
     "model/descriptor/type": (
-        *("se_e2_r", "se_r", "se_e3", "se_at", "se_t", "se_a_3be", "se_e3_tebd", "se_atten", "dpa1", "se_atten_v2"),
-        *("dpa2", "dpa3", "dpa4", "DPA4", "SeZM", "sezm", "dpa4c", "DPA4C", "hybrid", "loc_frame", "se_a_mask"),
+        *("dpa3", "dpa4", "DPA4", "SeZM", "sezm", "dpa4c", "DPA4C", "loc_frame", "se_a_mask"),
         *("se_a_tpe", "se_a_ebd", "se_a_ebd_v2", "se_a_tpe_v2"),
     ),
-    "model/fitting_net/type": ("dipole", "polar", "dos", "property", "population", "dpa4_ener", "sezm_ener"),
+    "model/fitting_net/type": ("population", "dpa4_ener", "sezm_ener"),
     "optimizer/type": ("LKF", "AdaMuon", "HybridMuon"),
-    "loss/type": ("ener_spin", "tensor", "dos", "property", "population", "dens"),
+    "loss/type": ("ener_spin", "population", "dens"),
     "precision": ("float16", "bfloat16"),
 }
 
@@ -73,11 +72,6 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "model/fitting_net/dim_case_embd": (0,),
     "model/fitting_net/use_aparam_as_mask": (False,),
     "model/model_branch_alias": ([],),
-    "loss/start_pref_h": (0,),
-    "loss/limit_pref_h": (0,),
-    "loss/start_pref_gf": (0,),
-    "loss/limit_pref_gf": (0,),
-    "loss/numb_generalized_coord": (0,),
     "loss/use_default_pf": (False,),
     "training/training_data/min_pair_dist": (0,),
     "training/stat_file_mode": ("update",),

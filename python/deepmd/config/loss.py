@@ -6,6 +6,7 @@ from typing import Any
 
 from dargs import Argument, Variant
 
+from . import loss_outputs
 from .built import check_choice
 from .messages import require
 
@@ -49,7 +50,7 @@ def _energy() -> Argument:
             doc="Take the energy as a sum of atomic energies weighted by atom_ener_coeff.npy.",
         ),
         Argument(
-            "numb_generalized_coord", int, optional=True, default=0, doc="Number of generalised coordinates; 0 here."
+            "numb_generalized_coord", int, optional=True, default=0, doc="Number of generalised coordinates of drdq.npy"
         ),
         Argument("loss_func", str, optional=True, default="mse", doc="`mse`: squared errors. `mae`: absolute errors."),
         Argument("use_huber", bool, optional=True, default=False, doc="Squared for small errors, linear for large."),
@@ -80,7 +81,8 @@ def _energy() -> Argument:
 
 def argument() -> Argument:
     """The schema of `loss`."""
-    choice = Variant("type", [_energy()], optional=True, default_tag="ener", doc="The kind of loss.")
+    others = [schema() for schema, _ in loss_outputs.KINDS.values()]
+    choice = Variant("type", [_energy(), *others], optional=True, default_tag="ener", doc="The kind of loss.")
     return Argument(
         "loss",
         dict,
@@ -94,6 +96,13 @@ def argument() -> Argument:
 
 def check(section: dict[str, Any], path: str = "loss") -> None:
     """Check the values of a section whose types are right."""
+    if section.get("type") in loss_outputs.KINDS:
+        loss_outputs.KINDS[section["type"]][1](section, path)
+        return
+    _check_energy(section, path)
+
+
+def _check_energy(section: dict[str, Any], path: str) -> None:
     for name, *_ in _TERMS:
         for key in (f"start_pref_{name}", f"limit_pref_{name}"):
             require(section[key] >= 0, f"{path}/{key}", section[key], "a prefactor of 0 or more")
@@ -101,6 +110,9 @@ def check(section: dict[str, Any], path: str = "loss") -> None:
     weights = [section["start_pref_e"], section["start_pref_f"], section["start_pref_v"]]
     require(bool(active), path, weights, "at least one prefactor above 0", "set start_pref_f and limit_pref_f")
     check_choice(f"{path}/loss_func", section["loss_func"], "loss/loss_func")
+    n = section["numb_generalized_coord"]
+    wanted = "a number above 0, as start_pref_gf is set" if "gf" in active else "a number of 0 or more"
+    require(n > 0 if "gf" in active else n >= 0, f"{path}/numb_generalized_coord", n, wanted)
     relative = section.get("relative_f")
     require(relative is None or relative > 0, f"{path}/relative_f", relative, "null or a positive force in eV/Angstrom")
     _check_huber(section, path, active)

@@ -40,7 +40,19 @@ def normalise(raw: dict[str, Any]) -> dict[str, Any]:
     learning_rate.check(data["learning_rate"], data["training"].get("numb_steps"))
     optimizer.check(data["optimizer"])
     loss.check(data["loss"])
+    agree(data["model"], data["loss"])
     return {name: data[name] for name in schema.sub_fields if name in data}
+
+
+LOSS_OF = {"ener": "ener", "dipole": "tensor", "polar": "tensor", "dos": "dos", "property": "property"}
+"""The loss that goes with each fitting."""
+
+
+def agree(model_section: dict[str, Any], loss_section: dict[str, Any]) -> None:
+    """The loss must be one of what the model predicts."""
+    fitting = (model_section.get("fitting_net") or {}).get("type", "ener")
+    kind, wanted = loss_section.get("type", "ener"), LOSS_OF[fitting]
+    require(kind == wanted, "loss/type", kind, f"'{wanted}', as model/fitting_net/type is '{fitting}'")
 
 
 def trim(value: Any) -> Any:

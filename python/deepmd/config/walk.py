@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import typing
 from typing import Any, NoReturn
 
@@ -14,14 +15,21 @@ from .built import BUILT, REFUSED, check_fixed, refuse_choice, refuse_key
 from .messages import fail, join, listed, members, missing, nearest, show, type_words
 
 MAX_KEYS_SHOWN = 12
+_LISTED = re.compile(r"/list\[\d+\]")
 
 
 def walk(argument: Argument, value: Any, path: str = "", root: Argument | None = None) -> None:
     """Check `value` and everything below it; aliases of keys and choices are renamed in place."""
     root = root or argument
     check_type(value, argument.dtype, path)
-    if isinstance(value, dict) and (argument.sub_fields or argument.sub_variants):
+    if not (argument.sub_fields or argument.sub_variants):
+        return
+    if isinstance(value, dict):
         _walk_section(argument, value, path, root)
+    elif isinstance(value, list) and argument.repeat:
+        for index, entry in enumerate(value):
+            check_type(entry, (dict,), f"{path}[{index}]")
+            _walk_section(argument, entry, f"{path}[{index}]", root)
 
 
 def _walk_section(argument: Argument, section: dict[str, Any], path: str, root: Argument) -> None:
@@ -55,8 +63,9 @@ def _chosen(variant: Variant, section: dict[str, Any], path: str) -> dict[str, A
     else:
         check_type(section[flag], (str,), where)
         name = variant.choice_alias.get(section[flag], section[flag])
-        if name not in variant.choice_dict or name not in BUILT[where]:
-            refuse_choice(where, section[flag], where)
+        key = _LISTED.sub("", where)  # an entry of a list of descriptors is chosen as a descriptor is
+        if name not in variant.choice_dict or name not in BUILT[key]:
+            refuse_choice(where, section[flag], key)
         section[flag] = name
     return {flag: Argument(flag, str, optional=variant.optional), **variant.choice_dict[name].sub_fields}
 

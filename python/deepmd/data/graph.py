@@ -5,16 +5,20 @@ do not move.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from deepmd.data.system import System
+from deepmd.keys import field
 from deepmd.nn.frames import Pairs, find_pairs
 
-PER_ATOM = ("force", "atom_ener", "atom_pref", "atom_ener_coeff", "aparam")
 LABELS = ("energy", "force", "virial", "atom_ener", "atom_pref", "atom_ener_coeff", "fparam", "aparam")
+"""What a batch of an energy model carries; losses of other kinds name their own."""
+BY_ATOM = ("drdq",)
+"""Fields of a frame whose rows go by atom and Cartesian component; they travel as fields of atoms."""
 
 
 @dataclass
@@ -29,7 +33,10 @@ class Batch:
     vectors: np.ndarray  # [n_pairs, 3]
     atoms_per_frame: np.ndarray  # [n_frames] real atoms
     labels: dict[str, np.ndarray]
-    """Frame quantities with a leading n_frames, atomic ones with a leading n_atoms in the order of `types`."""
+    """Frame quantities with a leading n_frames, atomic ones with a leading n_atoms in the order of `types`.
+
+    drdq is [n_atoms, 3, n_coordinates]; hessian is a frame quantity whose atoms stand in the order of the frame here.
+    """
     found: dict[str, bool]
     origin: str  # system and frames, for messages
 
@@ -46,10 +53,19 @@ class GraphCache:
     """Batches by (system, frame), the most recent ones kept within a memory budget.
 
     systems: the data. rcut: Angstrom. pair_keep: [n_types, n_types] pairs that the model does not see are left out.
+    labels: names of the fields that the batches carry.
     """
 
-    def __init__(self, systems: list[System], rcut: float, pair_keep: np.ndarray | None = None, budget: int = 2 << 30):
+    def __init__(
+        self,
+        systems: list[System],
+        rcut: float,
+        pair_keep: np.ndarray | None = None,
+        budget: int = 2 << 30,
+        labels: Sequence[str] = LABELS,
+    ):
         self.systems = systems
+        self.labels = tuple(dict.fromkeys(labels))
         self.rcut = rcut
         self.pair_keep = pair_keep
         self.budget = budget
@@ -76,18 +92,15 @@ class GraphCache:
 
     def _build(self, system: int, frame: int) -> Batch:
         source = self.systems[system]
-        data = source.frames([frame], LABELS)
+        data = source.frames([frame], self.labels)
         types = data["types"][0]
         real = np.flatnonzero(types >= 0)
         order = real[np.argsort(types[real], kind="stable")]
         types = types[order].astype(np.int32)
         cell = None if data["cell"] is None else data["cell"][0]
         pairs = self._visible(find_pairs(data["positions"][0][order], cell, self.rcut), types)
-        labels = {}
-        for key in LABELS:
-            value = data[key]
-            labels[key] = value[0][order] if key in PER_ATOM else value
-        found = {key: bool(data["find_" + key][0]) for key in LABELS}
+        labels = {key: arranged(key, data[field(key).name], order, len(data["types"][0])) for key in self.labels}
+        found = {key: bool(data["find_" + field(key).name][0]) for key in self.labels}
         first = np.zeros(len(types) + 1, dtype=np.int64)
         np.cumsum(np.bincount(pairs.centers, minlength=len(types)), out=first[1:])
         return Batch(
@@ -110,6 +123,21 @@ class GraphCache:
         return Pairs(pairs.vectors[kept], pairs.centers[kept], pairs.neighbors[kept])
 
 
+def per_atom(key: str) -> bool:
+    """Whether a label has a leading n_atoms in a batch."""
+    return key in BY_ATOM or field(key).per_atom
+
+
+def arranged(key: str, value: np.ndarray, order: np.ndarray, n_all: int) -> np.ndarray:
+    """The values of one frame [1, ...] with the atoms in another order, as `Batch.labels` holds them."""
+    if key in BY_ATOM:
+        value = value.reshape(1, n_all, 3, -1)
+    elif key == "hessian":
+        blocks = value.reshape(n_all, 3, n_all, 3)[order][:, :, order]
+        return blocks.reshape(1, 3 * len(order), 3 * len(order))
+    return value[0][order] if per_atom(key) else value
+
+
 def merge(singles: list[Batch]) -> Batch:
     """Several single-frame batches as one, atoms sorted by type again."""
     offsets = np.cumsum([0] + [len(b.types) for b in singles])
@@ -124,9 +152,9 @@ def merge(singles: list[Batch]) -> Batch:
     picked = np.repeat(starts[order] - first[:-1], counts[order]) + np.arange(first[-1])
     neighbor = np.concatenate([b.neighbor.astype(np.int64) + offsets[k] for k, b in enumerate(singles)])
     labels: dict[str, Any] = {}
-    for key in LABELS:
+    for key in singles[0].labels:
         joined = np.concatenate([b.labels[key] for b in singles])
-        labels[key] = joined[order] if key in PER_ATOM else joined
+        labels[key] = joined[order] if per_atom(key) else joined
     return Batch(
         types=types[order],
         frame=frame[order],
@@ -136,6 +164,6 @@ def merge(singles: list[Batch]) -> Batch:
         vectors=np.ascontiguousarray(np.concatenate([b.vectors for b in singles])[picked]),
         atoms_per_frame=np.concatenate([b.atoms_per_frame for b in singles]),
         labels=labels,
-        found={key: all(b.found[key] for b in singles) for key in LABELS},
+        found={key: all(b.found[key] for b in singles) for key in labels},
         origin=f"{singles[0].origin.rsplit(' frame ', 1)[0]} frames {', '.join(b.origin.split()[-1] for b in singles)}",
     )

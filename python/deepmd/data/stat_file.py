@@ -14,29 +14,39 @@ import h5py
 import torch
 
 from deepmd.errors import DataError
-from deepmd.nn.model.energy import EnergyModel
 
 
-def buffers(model: EnergyModel) -> dict[str, torch.Tensor]:
+def buffers(model: Any) -> dict[str, torch.Tensor]:
     """What is kept, by name."""
+    kept = {"out_bias": model.out_bias, "out_std": model.out_std}
     names = [f"{kind}param_{part}" for kind in "fa" for part in ("avg", "inv_std")]
-    kept = {name: getattr(model.fitting, name) for name in names if getattr(model.fitting, name).numel()}
-    for k, environment in enumerate(model.descriptor.environments()):
-        end = f"_{k}" if k else ""
-        kept |= {f"davg{end}": environment.davg, f"dstd{end}": environment.dstd}
-    return {"out_bias": model.out_bias, **kept}
+    for k, fitting in enumerate(model.fittings()):
+        kept |= {name + _end(k): getattr(fitting, name) for name in names if getattr(fitting, name).numel()}
+    for k, environment in enumerate(environments(model)):
+        kept |= {"davg" + _end(k): environment.davg, "dstd" + _end(k): environment.dstd}
+    return kept
 
 
-def fingerprint(model: EnergyModel) -> str:
+def environments(model: Any) -> list[Any]:
+    """All environments of all descriptors of the model."""
+    return [environment for descriptor in model.descriptors() for environment in descriptor.environments()]
+
+
+def _end(k: int) -> str:
+    return f"_{k}" if k else ""
+
+
+def fingerprint(model: Any) -> str:
     """Name of the entry: everything that the statistics depend on beside the data."""
-    described: list[Any] = [model.type_map]
-    for e in model.descriptor.environments():
+    facts = model.facts()
+    described: list[Any] = [model.type_map, facts.kind, facts.output, facts.dim_fparam, facts.dim_aparam]
+    for e in environments(model):
         described += [e.rcut, e.rcut_smth, e.protection, e.n_slots, e.set_davg_zero, e.keep.tolist(), e.row_width]
-    described += [model.pair_exclude_types, model.fitting.dim_fparam, model.fitting.dim_aparam]
+    described.append(model.seen_pairs().tolist())
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
 
 
-def load(path: str | Path, model: EnergyModel) -> bool:
+def load(path: str | Path, model: Any) -> bool:
     """Fills the model from the file; False if the file or the entry does not exist yet."""
     if not Path(path).exists():
         return False
@@ -54,7 +64,7 @@ def load(path: str | Path, model: EnergyModel) -> bool:
     return True
 
 
-def save(path: str | Path, model: EnergyModel) -> None:
+def save(path: str | Path, model: Any) -> None:
     """Adds the model's entry to the file."""
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)

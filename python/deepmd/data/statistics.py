@@ -1,8 +1,7 @@
-"""Statistics that a new model starts from: widths of the environment rows, energy bias, parameter scales."""
+"""Statistics that a new model starts from: widths of the environment rows and scales of parameters."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,30 +9,29 @@ import numpy as np
 import torch
 
 from deepmd.data.graph import Batch
-from deepmd.errors import DataError
-from deepmd.nn.model.energy import EnergyModel
+from deepmd.data.output_bias import set_output_bias
 from deepmd.nn.rows import Environment
 
-log = logging.getLogger(__name__)
 SMALLEST_STD = 1e-2
 UNSEEN_STD = 0.1
 
 
-def set_statistics(model: EnergyModel, batches: list[Batch], protect: float = 1e-2) -> None:
-    """Fills the model's input statistics and energy bias from sampled batches (in place)."""
+def set_statistics(model: Any, batches: list[Batch], protect: float = 1e-2) -> None:
+    """Fills the model's input statistics and output bias from sampled batches (in place)."""
     set_row_statistics(model, batches)
     set_parameter_statistics(model, batches, protect)
-    set_energy_bias(model, batches)
+    set_output_bias(model, batches)
 
 
-def set_row_statistics(model: EnergyModel, batches: Iterable[Batch]) -> None:
+def set_row_statistics(model: Any, batches: Iterable[Batch]) -> None:
     """davg and dstd of the rows per centre type, over all slots, empty slots counting as zeros.
 
     Radial entry: mean and standard deviation; angular entries: pooled, mean kept at zero. Standard deviations below
     0.01 become 0.01; a type that was not seen gets mean 0 and 0.1.
     """
-    for environment in model.descriptor.environments():
-        fill_environment(environment, batches)
+    for descriptor in model.descriptors():
+        for environment in descriptor.environments():
+            fill_environment(environment, batches)
 
 
 def fill_environment(environment: Environment, batches: Iterable[Batch]) -> None:
@@ -62,64 +60,13 @@ def fill_environment(environment: Environment, batches: Iterable[Batch]) -> None
     environment.dstd.copy_(torch.from_numpy(std[:, [0, 1, 1, 1][: environment.row_width]].copy()))
 
 
-def set_parameter_statistics(model: EnergyModel, batches: list[Batch], protect: float) -> None:
+def set_parameter_statistics(model: Any, batches: list[Batch], protect: float) -> None:
     """Mean and inverse standard deviation of fparam (over frames) and aparam (over atoms)."""
-    for name, dim in (("fparam", model.fitting.dim_fparam), ("aparam", model.fitting.dim_aparam)):
-        if dim == 0:
-            continue
-        values = np.concatenate([batch.labels[name].reshape(-1, dim) for batch in batches])
-        getattr(model.fitting, f"{name}_avg").copy_(torch.from_numpy(values.mean(axis=0)))
-        std = np.maximum(values.std(axis=0), protect)
-        getattr(model.fitting, f"{name}_inv_std").copy_(torch.from_numpy(1.0 / std))
-
-
-def set_energy_bias(model: EnergyModel, batches: list[Batch]) -> None:
-    """Energy per type: least squares of frame energies on composition, or means of atomic energies where labelled."""
-    bias = fit_bias(model, batches, [batch.labels["energy"].reshape(-1) for batch in batches])
-    if bias is None:
-        log.warning("no energy labels in the sampled data: the energy bias starts at zero")
-        return
-    model.out_bias.copy_(torch.from_numpy(bias))
-
-
-def change_bias(model: EnergyModel, batches: list[Batch], predict: Any) -> np.ndarray:
-    """Adds the least-squares fit of (label - prediction) to the bias; predict(batch) -> energies [n_frames]."""
-    residuals = [batch.labels["energy"].reshape(-1) - predict(batch) for batch in batches]
-    bias = fit_bias(model, batches, residuals, preset=False)
-    if bias is None:
-        raise DataError(
-            "change of the energy bias: the data hold no energies; expected energy.npy in at least one system"
-        )
-    model.out_bias.add_(torch.from_numpy(bias))
-    return bias
-
-
-def fit_bias(
-    model: EnergyModel, batches: list[Batch], targets: list[np.ndarray], preset: bool = True
-) -> np.ndarray | None:
-    """argmin |A x - y| with A the atom counts [n_frames, n_types]; minimum norm where compositions leave it open."""
-    n_types = model.n_types
-    counts, energies = [], []
-    atom_sum, atom_count = np.zeros(n_types), np.zeros(n_types)
-    for batch, target in zip(batches, targets, strict=True):
-        if batch.found["atom_ener"] and preset:
-            atom_sum += np.bincount(batch.types, weights=batch.labels["atom_ener"].reshape(-1), minlength=n_types)
-            atom_count += np.bincount(batch.types, minlength=n_types)
-        if batch.found["energy"]:
-            for k in range(batch.n_frames):
-                counts.append(np.bincount(batch.types[batch.frame == k], minlength=n_types))
-                energies.append(target[k])
-    fixed = (model.section.get("preset_out_bias") or {}).get("energy") if preset else None
-    fixed = [None] * n_types if fixed is None else fixed
-    known = np.array([0.0 if value is None else float(value) for value in fixed])
-    if energies:
-        a, y = np.asarray(counts, dtype=np.float64), np.asarray(energies) - np.asarray(counts) @ known
-        a[:, [value is not None for value in fixed]] = 0.0
-        bias = np.linalg.lstsq(a, y, rcond=model.fitting.section.get("rcond"))[0] + known
-    elif atom_count.any() or any(value is not None for value in fixed):
-        bias = known
-    else:
-        return None
-    measured = (atom_count > 0) & np.array([value is None for value in fixed])
-    bias[measured] = atom_sum[measured] / atom_count[measured]
-    return bias
+    for fitting in model.fittings():
+        for name, dim in (("fparam", fitting.dim_fparam), ("aparam", fitting.dim_aparam)):
+            if dim == 0:
+                continue
+            values = np.concatenate([batch.labels[name].reshape(-1, dim) for batch in batches])
+            getattr(fitting, f"{name}_avg").copy_(torch.from_numpy(values.mean(axis=0)))
+            std = np.maximum(values.std(axis=0), protect)
+            getattr(fitting, f"{name}_inv_std").copy_(torch.from_numpy(1.0 / std))

@@ -5,7 +5,21 @@ energy, forces, virial = DeepPot("graph.pth").eval(positions, cells, types)
 """
 
 from deepmd.deviation import calc_model_devi
+from deepmd.infer.deep_dipole import DeepDipole
+from deepmd.infer.deep_dos import DeepDOS
 from deepmd.infer.deep_eval import DeepEval, DeepPotential
+from deepmd.infer.deep_polar import DeepGlobalPolar, DeepPolar
 from deepmd.infer.deep_pot import DeepPot
+from deepmd.infer.deep_property import DeepProperty
 
-__all__ = ["DeepEval", "DeepPot", "DeepPotential", "calc_model_devi"]
+__all__ = [
+    "DeepDOS",
+    "DeepDipole",
+    "DeepEval",
+    "DeepGlobalPolar",
+    "DeepPolar",
+    "DeepPot",
+    "DeepPotential",
+    "DeepProperty",
+    "calc_model_devi",
+]

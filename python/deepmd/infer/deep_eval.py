@@ -14,7 +14,7 @@ from deepmd.errors import InputError, ModelError
 from deepmd.infer.opening import find_model, open_model
 from deepmd.infer.shapes import Frames, arrange, spread_aparam, spread_fparam
 
-EXTENSIONS = ("spin", "charge_spin", "efield")  # inputs of model kinds that this program does not run
+EXTENSIONS = ("spin", "charge_spin", "efield")  # inputs of other kinds of models
 
 
 class DeepEval:
@@ -39,14 +39,14 @@ class DeepEval:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.kind is not None:
+        if cls.__dict__.get("kind") is not None:
             DeepEval.kinds.setdefault(cls.kind, cls)
 
     def __new__(cls, model_file: str | os.PathLike, *args: Any, **kwargs: Any) -> DeepEval:
         if cls is DeepEval:
-            import deepmd.infer.deep_pot  # noqa: F401 registers the classes
+            import deepmd.infer  # noqa: F401 registers the classes
 
-            kind = model_kind(model_file)
+            kind = model_kind(model_file, kwargs.get("head"))
             if kind not in DeepEval.kinds:
                 raise ModelError(f"{model_file}: the model predicts '{kind}'; known: {', '.join(DeepEval.kinds)}")
             cls = DeepEval.kinds[kind]
@@ -189,14 +189,16 @@ def DeepPotential(*args: Any, **kwargs: Any) -> DeepEval:  # noqa: N802 the esta
     return DeepEval(*args, **kwargs)
 
 
-def model_kind(model_file: str | os.PathLike) -> str:
+def model_kind(model_file: str | os.PathLike, head: str | None = None) -> str:
     """What a model predicts, such as 'energy'."""
     path = find_model(model_file)
-    if path.suffix.lower() != ".pth":
-        return "energy"  # the only kind that opening these files supports
-    from deepmd.model_file import read
+    if path.suffix.lower() == ".pth":
+        from deepmd.model_file import read
 
-    return read(path).metadata["kind"]
+        return read(path).metadata["kind"]
+    from deepmd.infer.opening import trained_model
+
+    return trained_model(path, head).facts().kind
 
 
 def refuse_extensions(kwargs: dict[str, Any]) -> None:

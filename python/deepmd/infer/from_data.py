@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-PER_ATOM = ("force", "atom_ener", "atom_pref", "aparam")
+from deepmd.keys import field as field_of
 
 
 @dataclass
@@ -41,13 +41,15 @@ def iterate(
 ) -> Iterator[DataFrame]:
     """The frames of ``system`` with the named labels."""
     parameters = require_parameters(system, model)
+    if model.get_sel_type():
+        system.require(selected=model.get_sel_type())
     labels = tuple(label for label in labels if system.has(label))
     for k in range(system.n_frames) if indices is None else indices:
         data = system.frames([k], (*labels, *parameters))
         real = data["types"][0] >= 0
 
         def pick(key: str, data: dict = data, real: np.ndarray = real) -> np.ndarray:
-            return data[key][0][real] if key in PER_ATOM else data[key][0]
+            return data[key][0][real] if field_of(key).per_atom else data[key][0]
 
         yield DataFrame(
             data["positions"][0][real],

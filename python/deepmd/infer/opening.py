@@ -28,39 +28,57 @@ def find_model(path: str | os.PathLike) -> Path:
     return path
 
 
+CORE_KINDS = ("energy",)
+"""Kinds that the compiled core evaluates; the others run through their scripted module in this process."""
+
+
+def open_frozen(path: str | os.PathLike, run_selftest: bool = True) -> Any:
+    """An open frozen file: by the core where it knows the kind of the model, by its scripted module elsewhere."""
+    from deepmd import model_file
+
+    if model_file.read(path).metadata["kind"] not in CORE_KINDS:
+        from deepmd.infer.scripted import ScriptedModel
+
+        return ScriptedModel(path, run_selftest)
+    from deepmd.core import Model
+
+    return Model(str(path), run_selftest=run_selftest)
+
+
 def open_model(path: str | os.PathLike, head: str | None = None) -> Any:
-    """An open `deepmd.core.Model`. Checkpoints and .dp/.yaml files are frozen into a temporary file first.
+    """An open model as `open_frozen` gives it. Checkpoints and .dp/.yaml files are frozen into a temporary file first.
 
     head: the branch of a multi-task checkpoint.
     """
-    from deepmd.core import Model
-
     path = find_model(path)
     if path.suffix.lower() not in (CHECKPOINT, *TREE_SUFFIXES):
         if head is not None:
             raise ModelError(f"{path}: got the branch '{head}', but a frozen model has one branch; leave it out")
-        return Model(str(path))
+        return open_frozen(path)
     with tempfile.TemporaryDirectory(prefix="deepmd-") as folder:
         frozen = Path(folder) / "frozen.pth"
         freeze_temporarily(path, frozen, head)
         log.info("%s is not a frozen model; evaluated through a temporary one", path)
-        return Model(str(frozen), run_selftest=False)  # freezing has just proved it
+        return open_frozen(frozen, run_selftest=False)  # freezing has just proved it
 
 
 def freeze_temporarily(source: Path, frozen: Path, head: str | None) -> None:
     """Writes a frozen model from a checkpoint or a neutral tree."""
     from deepmd.freeze import freeze_model
 
+    freeze_model(trained_model(source, head), frozen)
+
+
+def trained_model(source: Path, head: str | None = None) -> Any:
+    """The torch model of a checkpoint or a neutral tree."""
     if source.suffix.lower() == CHECKPOINT:
         from deepmd.train.checkpoint import load_model
 
         if head is not None:
             raise ModelError(f"{source}: got the branch '{head}', but multi-task checkpoints are not supported")
-        model, _ = load_model(source)
-    else:
-        from deepmd.nn.model import deserialize
+        return load_model(source)[0]
+    from deepmd.nn.model import deserialize
 
-        tree = read_tree(source)
-        check_supported(tree)
-        model = deserialize(tree)
-    freeze_model(model, frozen)
+    tree = read_tree(source)
+    check_supported(tree)
+    return deserialize(tree)

@@ -78,6 +78,20 @@ def unit(x: Tensor) -> Tensor:
     return x / torch.clamp(torch.linalg.vector_norm(x, dim=-1, keepdim=True), min=1e-12)
 
 
+def slot_softmax(logits: Tensor, seen: Tensor, n_empty: Tensor, smooth: bool) -> Tensor:
+    """Softmax along the last axis over the slots with seen > 0, and in the smooth form over n_empty slots of exp(-20).
+
+    seen and n_empty broadcast to logits; zeros where nothing is seen.
+    """
+    least = torch.full_like(logits, -20.0 if smooth else -1e30)
+    top = torch.where(seen > 0, logits, least).amax(dim=-1, keepdim=True).detach()
+    weights = torch.exp(torch.clamp(logits - top, max=0.0)) * seen
+    total = weights.sum(dim=-1, keepdim=True)
+    if smooth:
+        total = total + n_empty * torch.exp(-20.0 - top)
+    return weights / torch.where(total > 0, total, torch.ones_like(total))
+
+
 class AttentionLayer(nn.Module):
     """One layer; G [n_centers, n_slots, width] in and out."""
 
@@ -90,6 +104,7 @@ class AttentionLayer(nn.Module):
         self.options = options
         self.smooth, self.dotr, self.normalize = options.smooth, options.dotr, options.normalize
         self.hidden = options.hidden
+        self.shift = SHIFT
         given = options.temperature
         self.scale = (options.hidden * options.scaling_factor) ** -0.5 if given is None else float(given)
         self.in_proj = Dense((options.width, 3 * options.hidden), "none", False, False, dtype)
@@ -98,29 +113,20 @@ class AttentionLayer(nn.Module):
 
     def forward(self, g: Tensor, mask: Tensor, w: Tensor, direction: Tensor, n_empty: Tensor) -> Tensor:
         """mask and w [n_centers, n_slots, 1], direction [n_centers, n_slots, 3], n_empty [n_centers] empty slots."""
-        shape = (g.shape[0], g.shape[1], 3 * self.hidden)
-        projected = self.in_proj(g.reshape(-1, g.shape[2])).reshape(shape)
-        q, k, v = projected.split(self.hidden, dim=2)
+        q, k, v = self.in_proj(g).split(self.hidden, dim=2)
         if self.normalize:
             q, k, v = unit(q), unit(k), unit(v)
         logits = torch.bmm(q * self.scale, k.transpose(1, 2))
         couples = mask * mask.transpose(1, 2)
         ww = w * w.transpose(1, 2)
         if self.smooth:
-            logits = (logits + SHIFT) * ww - SHIFT
-        top = torch.where(couples > 0, logits, torch.full_like(logits, -SHIFT)).amax(dim=2, keepdim=True).detach()
-        weights = torch.exp(torch.clamp(logits - top, max=0.0)) * couples
-        total = weights.sum(dim=2, keepdim=True)
-        if self.smooth:
-            total = total + n_empty.reshape(-1, 1, 1) * torch.exp(-SHIFT - top)
-        weights = weights / torch.where(mask > 0, total, torch.ones_like(total))
+            logits = (logits + self.shift) * ww - self.shift
+        weights = slot_softmax(logits, couples, n_empty.reshape(-1, 1, 1), self.smooth)
         if self.smooth:
             weights = weights * ww
         if self.dotr:
             weights = weights * torch.bmm(direction, direction.transpose(1, 2))
-        mixed = torch.bmm(weights, v)
-        out = self.out_proj(mixed.reshape(-1, self.hidden)).reshape(g.shape)
-        return self.norm(g + out)
+        return self.norm(g + self.out_proj(torch.bmm(weights, v)))
 
     def alone(self, g: Tensor) -> Tensor:
         """What the layer makes of empty slots: nothing but the bias reaches them. g [n, width]."""

@@ -42,11 +42,31 @@ def assemble(pairs: Pairs, gradient: np.ndarray, n_atoms: int) -> tuple[np.ndarr
 def evaluate(
     model: Any, pairs: Pairs, types: np.ndarray, fparam: Any = None, aparam: Any = None
 ) -> dict[str, np.ndarray]:
-    """energy, forces, virial, atom_energy of one frame by a torch module (eager or scripted)."""
+    """One frame by a torch module (eager or scripted).
+
+    Energy models: energy, forces, virial, atom_energy. Others: the atomic output under the name that the module gives
+    it (atom_dipole, ...) and, where there are derivatives, forces [width, n, 3] and virial [width, 3, 3] by component.
+    """
+    n = len(types)
+    result = {key: value.detach().numpy() for key, value in model(*arguments(pairs, types, fparam, aparam)).items()}
+    gradient = result.pop("pair_gradient", None)
+    if "atom_energy" in result:
+        forces, virial = assemble(pairs, gradient, n)
+        atom_energy = result["atom_energy"]
+        return {"energy": np.array([atom_energy.sum()]), "forces": forces, "virial": virial, "atom_energy": atom_energy}
+    if gradient is not None:
+        parts = [assemble(pairs, gradient[:, c], n) for c in range(gradient.shape[1])]
+        result["forces"] = np.stack([forces for forces, _ in parts])
+        result["virial"] = np.stack([virial for _, virial in parts])
+    return result
+
+
+def arguments(pairs: Pairs, types: np.ndarray, fparam: Any = None, aparam: Any = None) -> tuple[Any, ...]:
+    """A frame as the arguments of a model's `forward`; fparam [dim], aparam [n, dim]."""
     n = len(types)
     frame = None if fparam is None else torch.as_tensor(np.broadcast_to(fparam, (n, np.size(fparam))).copy())
     atomic = None if aparam is None else torch.as_tensor(np.asarray(aparam, dtype=np.float64).reshape(n, -1))
-    result = model(
+    return (
         torch.as_tensor(pairs.vectors),
         torch.as_tensor(pairs.centers),
         torch.as_tensor(pairs.neighbors),
@@ -55,7 +75,3 @@ def evaluate(
         frame,
         atomic,
     )
-    gradient = result["pair_gradient"].detach().numpy()
-    atom_energy = result["atom_energy"].detach().numpy()
-    forces, virial = assemble(pairs, gradient, n)
-    return {"energy": np.array([atom_energy.sum()]), "forces": forces, "virial": virial, "atom_energy": atom_energy}

@@ -55,13 +55,14 @@ class Dense(nn.Module):
             self.register_buffer("idt", torch.ones(0, dtype=dtype), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.activation(torch.addmm(self.b, x, self.w))
+        linear = torch.addmm(self.b, x, self.w) if x.dim() == 2 else torch.matmul(x, self.w) + self.b
+        y = self.activation(linear)
         if self.has_idt:
             y = y * self.idt
         if self.skip == 1:
             y = y + x
         elif self.skip == 2:
-            y = y + torch.cat([x, x], dim=1)
+            y = y + torch.cat([x, x], dim=-1)
         return y
 
     def randomise(self, generator: np.random.Generator) -> None:

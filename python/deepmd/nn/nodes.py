@@ -73,7 +73,7 @@ class NodeEngine:
     @staticmethod
     def supports(model: EnergyModel) -> bool:
         """Interpolation on nodes needs one embedding of a scalar, and a smooth activation function."""
-        descriptor = model.descriptor
+        descriptor = getattr(model, "descriptor", None)
         return (
             isinstance(descriptor, DescriptorSeE2A) and descriptor.section["activation_function"].lower() in SMOOTH
         )

@@ -106,8 +106,8 @@ def hessian(forces: Tensor, moved: Tensor, frame: Tensor, n_frames: int, create_
     rows = []
     for i in range(n):
         for a in range(3):
-            row = torch.autograd.grad(-forces[place[:, i], a].sum(), moved, retain_graph=True, create_graph=create_graph)
-            rows.append(row[0][place].reshape(n_frames, 3 * n))
+            row = torch.autograd.grad(-forces[place[:, i], a].sum(), moved, None, True, create_graph)[0]
+            rows.append(row[place].reshape(n_frames, 3 * n))
     return torch.stack(rows, dim=1)
 
 

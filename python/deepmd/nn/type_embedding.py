@@ -65,7 +65,7 @@ def linear_embedding(section: dict[str, Any], type_map: list[str]) -> TypeEmbedd
 
 
 def pair_vectors(table: Tensor, one_side: bool) -> Tensor:
-    """[A_neighbour, A_centre] of all couples of types [n_types^2, .], row centre * n_types + neighbour; or A_neighbour."""
+    """[A_neighbour, A_centre] of all couples of types, row centre * n_types + neighbour; or A_neighbour alone."""
     if one_side:
         return table
     n_types = table.shape[0]

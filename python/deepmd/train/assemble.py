@@ -12,17 +12,18 @@ import torch
 
 from deepmd.data import Sampler, System, load_systems, stat_file
 from deepmd.data.graph import Batch, GraphCache
-from deepmd.data.statistics import change_bias, set_statistics
+from deepmd.data.output_bias import change_bias
+from deepmd.data.statistics import set_statistics
 from deepmd.errors import InputError
 from deepmd.nn.model import build
-from deepmd.nn.model.energy import EnergyModel
 from deepmd.nn.nodes import NodeEngine
-from deepmd.nn.plain import PlainEngine
+from deepmd.nn.plain import OutputEngine, PlainEngine
 from deepmd.train import checkpoint
 from deepmd.train.files import write_json
-from deepmd.train.loss import EnergyLoss
+from deepmd.train.losses import make_loss
 from deepmd.train.origin import Origin
 from deepmd.train.schedule import schedule
+from deepmd.train.sel import resolve_sel
 from deepmd.train.start import load_weights
 from deepmd.train.trainer import Setup, Source, Trainer
 
@@ -70,19 +71,19 @@ def assemble(
     section, seed = jdata["training"], jdata["training"].get("seed")
     torch.manual_seed(seed if isinstance(seed, int) else 0)
     model = build(jdata["model"])
-    training = open_source(section["training_data"], systems, model, seed, "Training")
+    loss = make_loss(jdata["loss"], float(jdata["learning_rate"]["start_lr"]), model)
+    training = open_source(section["training_data"], systems, model, loss, seed)
     validation = None
     if valid is not None:
-        validation = open_source(
-            section["validation_data"], valid, model, None if seed is None else [seed, 1], "Validation"
-        )
+        other = None if seed is None else [seed, 1]
+        validation = open_source(section["validation_data"], valid, model, loss, other)
         validation.n_batches = int(section["validation_data"].get("numb_btch", 1))
     payload = load_weights(origin, model)
     if payload is None and not origin.has_weights:
         start_statistics(model, training, jdata)
     if distance is not None:
         model.min_pair_distance = distance
-    engine = make_engine(model)
+    engine = make_engine(model, loss.needs_hessian)
     if origin.finetune:
         retarget_bias(model, engine, sample(training, jdata["model"]))
     total = steps_of(section, training.sampler)
@@ -90,7 +91,7 @@ def assemble(
     setup = Setup(
         model=model,
         engine=engine,
-        loss=EnergyLoss(jdata["loss"], float(jdata["learning_rate"]["start_lr"])),
+        loss=loss,
         schedule=rates,
         optimizer=make_optimizer(model, jdata.get("optimizer") or {}, rates.lr(0)),
         training=training,
@@ -102,7 +103,7 @@ def assemble(
     return setup, payload
 
 
-def start_statistics(model: EnergyModel, training: Source, jdata: dict[str, Any]) -> None:
+def start_statistics(model: Any, training: Source, jdata: dict[str, Any]) -> None:
     """Input statistics and energy bias, from `stat_file` if it holds those of this model, else from the data."""
     path = jdata["training"].get("stat_file")
     if path and stat_file.load(path, model):
@@ -134,43 +135,20 @@ def check_data(systems: list[System]) -> None:
     check_systems(systems)
 
 
-def resolve_sel(section: dict[str, Any], systems: list[System], skip: bool) -> float | None:
-    """Replaces `sel: auto` by numbers; returns the shortest pair distance (Angstrom), None if unknown."""
-    descriptor = section["descriptor"]
-    automatic = isinstance(descriptor["sel"], str)
-    if skip:
-        if automatic:
-            raise InputError(
-                f"model/descriptor/sel: got {descriptor['sel']!r} together with --skip-neighbor-stat, expected "
-                "numbers; give sel as a list or drop the option"
-            )
-        return None
-    from deepmd.data.check import START_FRAMES
-    from deepmd.data.neighbor_stat import auto_sel, neighbor_stat
-
-    most = None if automatic else START_FRAMES
-    distance, counts = neighbor_stat(systems, float(descriptor["rcut"]), len(section["type_map"]), max_frames=most)
-    log.info("shortest pair distance %.4f Angstrom, largest numbers of neighbours %s", distance, list(map(int, counts)))
-    if automatic:
-        descriptor["sel"] = auto_sel(descriptor["sel"], counts)
-        log.info("sel: auto -> %s", descriptor["sel"])
-    for name, n, limit in zip(section["type_map"], counts, descriptor["sel"], strict=True):
-        if n > limit:
-            log.warning("sel of %s is %d, the data have up to %d such neighbours; none is dropped, but %d is a better "
-                        "norm", name, limit, n, n)  # fmt: skip
-    return float(distance) if np.isfinite(distance) else None
-
-
-def open_source(section: dict[str, Any], systems: list[System], model: EnergyModel, seed: Any, title: str) -> Source:
-    fitting = model.fitting
-    defaults = fitting.section.get("default_fparam")
+def open_source(section: dict[str, Any], systems: list[System], model: Any, loss: Any, seed: Any) -> Source:
+    """Systems that know what the model and the loss ask of them, in the order in which they are drawn."""
+    facts = model.facts()
+    fills: dict[str, Any] = {name: [0.0] for name in loss.widths if facts.kind != "property"}  # labels may be absent
+    if facts.default_fparam:
+        fills["fparam"] = facts.default_fparam
+    widths = {"fparam": facts.dim_fparam, "aparam": facts.dim_aparam, **loss.widths}
     for system in systems:
-        fills = {"fparam": defaults} if defaults else None
-        system.require(fparam=fitting.dim_fparam, aparam=fitting.dim_aparam, fills=fills)
+        system.require(fills=fills or None, selected=facts.output.get("sel_type"), **widths)
     sampler = Sampler(systems, section["batch_size"], section["auto_prob"], section.get("sys_probs"), seed)
-    for line in sampler.summary(title).splitlines():
+    for line in sampler.summary("Validation" if "numb_btch" in section else "Training").splitlines():
         log.info(line)
-    return Source(GraphCache(systems, model.descriptor.rcut, model.pair_keep.numpy()), sampler)
+    labels = [*loss.labels, *(name for name in ("fparam", "aparam") if widths[name])]
+    return Source(GraphCache(systems, facts.rcut, model.seen_pairs(), labels=labels), sampler)
 
 
 def sample(source: Source, section: dict[str, Any]) -> list[Batch]:
@@ -184,21 +162,29 @@ def sample(source: Source, section: dict[str, Any]) -> list[Batch]:
     return batches
 
 
-def make_engine(model: EnergyModel) -> NodeEngine | PlainEngine:
-    if not NodeEngine.supports(model):
-        return PlainEngine(model)
+def make_engine(model: Any, hessian: bool = False) -> NodeEngine | PlainEngine | OutputEngine:
+    """The fastest engine that serves the model and its loss."""
+    if model.facts().kind != "energy":
+        return OutputEngine(model)
+    if hessian or not NodeEngine.supports(model):
+        return PlainEngine(model, hessian)
     return NodeEngine(model, model.min_pair_distance or GUESSED_DISTANCE)
 
 
-def retarget_bias(model: EnergyModel, engine: NodeEngine | PlainEngine, batches: list[Batch]) -> None:
-    """Fine-tuning: moves the energy bias to the new data."""
-    bias = change_bias(model, batches, lambda b: engine(b, with_forces=False).energy.detach().numpy())
-    log.info(
-        "energy bias changed by %s eV", ", ".join(f"{n} {b:+.6f}" for n, b in zip(model.type_map, bias, strict=True))
-    )
+def retarget_bias(model: Any, engine: NodeEngine | PlainEngine | OutputEngine, batches: list[Batch]) -> None:
+    """Fine-tuning: moves the bias of the types to the new data."""
+
+    def predict(batch: Batch) -> np.ndarray:
+        prediction = engine(batch, with_forces=False)
+        return (prediction.energy if hasattr(prediction, "energy") else prediction.total).detach().numpy()
+
+    bias = change_bias(model, batches, predict)
+    if bias.shape[1] == 1:
+        changes = ", ".join(f"{n} {b:+.6f}" for n, b in zip(model.type_map, bias[:, 0], strict=True))
+        log.info("bias of the types changed by %s", changes)
 
 
-def make_optimizer(model: EnergyModel, section: dict[str, Any], lr: float) -> torch.optim.Optimizer:
+def make_optimizer(model: Any, section: dict[str, Any], lr: float) -> torch.optim.Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise InputError("model: nothing to train, every `trainable` is false; set one to true, or use numb_steps 0")

@@ -19,7 +19,6 @@ import torch
 from deepmd import model_file
 from deepmd.errors import ModelError, TrainingError
 from deepmd.nn.model import build
-from deepmd.nn.model.energy import EnergyModel
 
 FORMAT = "deepmd-checkpoint"
 FORMAT_VERSION = 1
@@ -115,7 +114,7 @@ def load(path: str | Path) -> dict[str, Any]:
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
-def model_of(payload: dict[str, Any]) -> EnergyModel:
+def model_of(payload: dict[str, Any]) -> Any:
     """The model that a payload describes, weights and statistics included."""
     model = build(json.loads(payload["model_section"]))
     model.load_state_dict(payload["model"])
@@ -123,7 +122,7 @@ def model_of(payload: dict[str, Any]) -> EnergyModel:
     return model
 
 
-def load_model(path: str | Path) -> tuple[EnergyModel, dict[str, Any]]:
+def load_model(path: str | Path) -> tuple[Any, dict[str, Any]]:
     """Model and payload (with the training input under `input`, step under `step`)."""
     payload = load(path)
     payload["input"] = json.loads(payload["input"]) if payload.get("input") else None

@@ -11,14 +11,13 @@ import numpy as np
 
 from deepmd.errors import InputError, ModelError
 from deepmd.nn.model import deserialize
-from deepmd.nn.model.energy import EnergyModel
 from deepmd.train import checkpoint
 from deepmd.train.origin import Origin
 
 log = logging.getLogger(__name__)
 
 
-def read(origin: Origin) -> tuple[EnergyModel, dict[str, Any] | None]:
+def read(origin: Origin) -> tuple[Any, dict[str, Any] | None]:
     """The model that the weights come from, and the checkpoint's payload if it was one."""
     if origin.kind == "init_frz_model" or (origin.finetune and Path(origin.path).suffix == ".pth"):
         from deepmd import model_file
@@ -29,7 +28,7 @@ def read(origin: Origin) -> tuple[EnergyModel, dict[str, Any] | None]:
     return checkpoint.model_of(payload), payload
 
 
-def load_weights(origin: Origin, model: EnergyModel) -> dict[str, Any] | None:
+def load_weights(origin: Origin, model: Any) -> dict[str, Any] | None:
     """Copies weights and statistics into `model`; returns the payload to resume from if this is a restart."""
     if not origin.has_weights:
         return None
@@ -44,7 +43,7 @@ def load_weights(origin: Origin, model: EnergyModel) -> dict[str, Any] | None:
     return payload if origin.kind == "restart" else None
 
 
-def transfer(source: EnergyModel, model: EnergyModel, name: str) -> None:
+def transfer(source: Any, model: Any, name: str) -> None:
     """Copies the state of one model into another of the same architecture."""
     ours, theirs = model.state_dict(), source.state_dict()
     differing = [k for k in ours if k not in theirs or ours[k].shape != theirs[k].shape]
@@ -56,11 +55,12 @@ def transfer(source: EnergyModel, model: EnergyModel, name: str) -> None:
             f"{name}: its networks differ from those of the input ({first} is {shapes[0]} there and {shapes[1]} here); "
             "use the same descriptor and fitting_net, or --use-pretrain-script"
         )
+    before, now = source.facts(), model.facts()
     for option in ("rcut", "rcut_smth", "sel"):
-        if getattr(source.descriptor, option) != getattr(model.descriptor, option):
+        if getattr(before, option) != getattr(now, option):
             raise ModelError(
-                f"{name}: its {option} is {getattr(source.descriptor, option)}, the input says "
-                f"{getattr(model.descriptor, option)}; expected the same; change model/descriptor/{option}"
+                f"{name}: its {option} is {getattr(before, option)}, the input says {getattr(now, option)}; expected "
+                f"the same; change model/descriptor/{option}"
             )
     model.load_state_dict(theirs)
     model.min_pair_distance = source.min_pair_distance

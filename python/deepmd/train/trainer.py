@@ -16,11 +16,9 @@ import torch
 from deepmd.data import Sampler
 from deepmd.data.graph import Batch, GraphCache
 from deepmd.errors import TrainingError
-from deepmd.nn.model.energy import EnergyModel
 from deepmd.nn.nodes import TOLERANCE, NodeEngine
-from deepmd.nn.plain import PlainEngine
+from deepmd.nn.plain import OutputEngine, PlainEngine
 from deepmd.train import checkpoint
-from deepmd.train.loss import EnergyLoss
 from deepmd.train.progress import LearningCurve, Progress
 
 log = logging.getLogger(__name__)
@@ -43,9 +41,9 @@ class Source:
 class Setup:
     """Everything that a trainer is made of."""
 
-    model: EnergyModel
-    engine: NodeEngine | PlainEngine
-    loss: EnergyLoss
+    model: torch.nn.Module
+    engine: NodeEngine | PlainEngine | OutputEngine
+    loss: Any  # see deepmd.train.losses
     schedule: Any  # lr(step) -> float
     optimizer: torch.optim.Optimizer
     training: Source
@@ -54,6 +52,11 @@ class Setup:
     numb_steps: int
     input_script: dict[str, Any] = field(default_factory=dict)
     step: int = 0
+
+
+def is_mean(quantity: str) -> bool:
+    """Whether a reported error is averaged over batches as it is; roots of mean squares are averaged as squares."""
+    return "mae" in quantity or quantity in ("mse", "mape")
 
 
 class Trainer:
@@ -156,11 +159,11 @@ class Trainer:
             n = float(len(batch.types))
             for k, value in report.items():
                 if math.isfinite(value):
-                    sums[k] = sums.get(k, 0.0) + n * (value if "mae" in k else value**2)
+                    sums[k] = sums.get(k, 0.0) + n * (value if is_mean(k) else value**2)
                     weights[k] = weights.get(k, 0.0) + n
         mean = {k: sums[k] / weights[k] for k in sums}
         return {
-            k: math.nan if k not in mean else (mean[k] if "mae" in k else math.sqrt(mean[k]))
+            k: math.nan if k not in mean else (mean[k] if is_mean(k) else math.sqrt(mean[k]))
             for k in setup.loss.reported
         }
 
@@ -191,7 +194,7 @@ class Trainer:
             "min_pair_distance": setup.model.min_pair_distance,
             "input": json.dumps(setup.input_script),
             "engine": setup.engine.state_dict(),
-            "plain": isinstance(setup.engine, PlainEngine),
+            "plain": not isinstance(setup.engine, NodeEngine),
             "sampler": json.dumps(setup.training.sampler.state_dict()),
             "validation_sampler": json.dumps(setup.validation.sampler.state_dict()) if setup.validation else None,
             "rng": torch.get_rng_state(),
@@ -207,7 +210,7 @@ class Trainer:
         setup.optimizer.load_state_dict(payload["optimizer"])
         setup.step = int(payload["step"])
         self._saved_step = setup.step
-        if payload["plain"]:
+        if payload["plain"] and isinstance(setup.engine, NodeEngine):
             setup.engine = PlainEngine(setup.model)
         setup.engine.load_state_dict(payload["engine"])
         setup.training.sampler.load_state_dict(json.loads(payload["sampler"]))

@@ -30,6 +30,9 @@ def check(section: dict[str, Any], path: str, type_map: list[str]) -> None:
     shared.check_cutoff(section, path)
     shared.check_sel(section["sel"], f"{path}/sel", type_map)
     shared.check_embedding(section, path)
-    shared.check_pairs(section["exclude_types"], f"{path}/exclude_types", len(type_map))
-    protection = section["env_protection"]
-    shared.require(protection >= 0, f"{path}/env_protection", protection, "a length of 0 or more in Angstrom")
+    shared.check_rows(section, path, type_map)
+
+
+def sel_entries(section: dict[str, Any], path: str) -> list[shared.SelEntry]:
+    """Where neighbour numbers stand."""
+    return [shared.SelEntry(section, "sel", section["rcut"], f"{path}/sel", by_type=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from dargs import Argument
@@ -9,6 +10,17 @@ from dargs import Argument
 from ..built import BUILT, check_choice
 from ..grammar import check_activation, check_auto_sel
 from ..messages import listed, require
+
+
+@dataclass(frozen=True)
+class SelEntry:
+    """A number of neighbours in an input, which `auto` leaves to the data: `owner[key]`, within `rcut` (Angstrom)."""
+
+    owner: dict[str, Any]
+    key: str
+    rcut: float
+    path: str
+    by_type: bool
 
 
 def doc_activation() -> str:
@@ -56,45 +68,90 @@ def sel_argument() -> Argument:
     )
 
 
-def embedding_arguments() -> list[Argument]:
-    """The embedding network and its flags."""
+def total_sel_argument(name: str = "sel", optional: bool = True) -> Argument:
+    """`sel` of the descriptors that count neighbours of all types together."""
+    return Argument(
+        name,
+        [int, list[int], str],
+        optional=optional,
+        default="auto",
+        doc="How many neighbours of any type the normalisation counts on; a list is summed. It is part of the model "
+        "and not a capacity: neighbours beyond it are kept. `auto` takes the largest count found in the training data "
+        "times 1.1, rounded up to a multiple of 4; `auto:1.3` takes another factor.",
+    )
+
+
+def neuron_argument(default: list[int]) -> Argument:
+    """Widths of an embedding net."""
+    return Argument(
+        "neuron",
+        list[int],
+        optional=True,
+        default=default,
+        doc="Widths of the layers of the embedding net. A layer as wide as the one before, or twice as wide, "
+        "gets a skip connection.",
+    )
+
+
+def axis_argument(default: int = 4) -> Argument:
+    """The second factor of T T^T."""
+    return Argument(
+        "axis_neuron",
+        int,
+        optional=True,
+        default=default,
+        alias=["n_axis_neuron"],
+        doc="How many columns of the embedding form the second factor of the descriptor, at most the last width in "
+        "`neuron`.",
+    )
+
+
+def one_side_argument(default: bool = False) -> Argument:
+    """One net for each neighbour type, or for each pair of types."""
+    return Argument(
+        "type_one_side",
+        bool,
+        optional=True,
+        default=default,
+        doc="True: one embedding net per type of neighbour. False: one per pair of centre and neighbour types.",
+    )
+
+
+def network_arguments() -> list[Argument]:
+    """What every embedding net has beside its widths."""
     return [
-        Argument(
-            "neuron",
-            list[int],
-            optional=True,
-            default=[10, 20, 40],
-            doc="Widths of the layers of the embedding net. A layer as wide as the one before, or twice as wide, "
-            "gets a skip connection.",
-        ),
-        Argument(
-            "axis_neuron",
-            int,
-            optional=True,
-            default=4,
-            alias=["n_axis_neuron"],
-            doc="How many columns of the embedding form the second factor of the descriptor, at most the last "
-            "width in `neuron`.",
-        ),
         Argument("activation_function", str, optional=True, default="tanh", doc=doc_activation()),
         Argument(
             "resnet_dt", bool, optional=True, default=False, doc="Whether skip connections carry trained time steps."
         ),
-        Argument(
-            "type_one_side",
-            bool,
-            optional=True,
-            default=False,
-            doc="True: one embedding net per type of neighbour. False: one per pair of centre and neighbour types.",
-        ),
+        *training_arguments(),
+    ]
+
+
+def training_arguments() -> list[Argument]:
+    """Precision, trainability and seed."""
+    return [
         Argument("precision", str, optional=True, default="default", doc=doc_precision()),
         Argument("trainable", bool, optional=True, default=True, doc="Whether the embedding nets are trained."),
         Argument("seed", [int, None], optional=True, doc="Seed of the initial parameters of the embedding nets."),
     ]
 
 
-def exclusion_arguments() -> list[Argument]:
-    """Excluded pairs and the protection of the division by the distance."""
+def embedding_arguments() -> list[Argument]:
+    """The embedding network of the two-body descriptors and its flags."""
+    return [neuron_argument([10, 20, 40]), axis_argument(), one_side_argument(), *network_arguments()]
+
+
+def exclusion_arguments(davg_zero: bool | None = False) -> list[Argument]:
+    """Excluded pairs, the protection of the division by the distance, and the default of set_davg_zero (None: none)."""
+    zero = Argument(
+        "set_davg_zero",
+        bool,
+        optional=True,
+        default=davg_zero,
+        doc="Keep the averages of the environment rows at zero instead of taking them from the data. Set it when "
+        "`atom_ener` is used.",
+    )
     return [
         Argument(
             "exclude_types",
@@ -110,14 +167,7 @@ def exclusion_arguments() -> list[Argument]:
             default=0.0,
             doc="A length in Angstrom added to distances before dividing by them.",
         ),
-        Argument(
-            "set_davg_zero",
-            bool,
-            optional=True,
-            default=False,
-            doc="Keep the averages of the environment rows at zero instead of taking them from the data. Set it "
-            "when `atom_ener` is used.",
-        ),
+        *([] if davg_zero is None else [zero]),
     ]
 
 
@@ -151,9 +201,18 @@ def check_sel(sel: list[int] | str, path: str, type_map: list[str]) -> None:
     require(sum(sel) > 0, path, sel, "at least one neighbour in total", "or write 'auto'")
 
 
-def check_embedding(section: dict[str, Any], path: str) -> None:
-    """Widths, axis and activation function of an embedding net."""
-    check_neuron(section["neuron"], f"{path}/neuron")
+def check_total_sel(sel: Any, path: str) -> None:
+    """One count, several to be summed, or auto with a factor."""
+    if isinstance(sel, str):
+        check_auto_sel(sel, path)
+        return
+    counts = sel if isinstance(sel, list) else [sel]
+    good = len(counts) > 0 and all(n >= 0 for n in counts) and sum(counts) > 0
+    require(good, path, sel, "a number of neighbours above 0", "or write 'auto'")
+
+
+def check_axis(section: dict[str, Any], path: str) -> None:
+    """1 <= axis_neuron <= last width."""
     width, axis = section["neuron"][-1], section["axis_neuron"]
     require(
         1 <= axis <= width,
@@ -161,6 +220,19 @@ def check_embedding(section: dict[str, Any], path: str) -> None:
         axis,
         f"a number from 1 to the last width of neuron ({width})",
     )
+
+
+def check_rows(section: dict[str, Any], path: str, type_map: list[str]) -> None:
+    """Excluded pairs and protection."""
+    check_pairs(section["exclude_types"], f"{path}/exclude_types", len(type_map))
+    protection = section["env_protection"]
+    require(protection >= 0, f"{path}/env_protection", protection, "a length of 0 or more in Angstrom")
+
+
+def check_embedding(section: dict[str, Any], path: str) -> None:
+    """Widths, axis and activation function of an embedding net."""
+    check_neuron(section["neuron"], f"{path}/neuron")
+    check_axis(section, path)
     check_network(section, path)
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 from typing import Any
 
 from deepmd.errors import InputError, ModelError
+from deepmd.nn.descriptor.dpa2 import DescriptorDpa2
 from deepmd.nn.descriptor.hybrid import DescriptorHybrid
 from deepmd.nn.descriptor.se_atten import DescriptorSeAtten, DescriptorSeAttenV2
 from deepmd.nn.descriptor.se_e2_a import DescriptorSeE2A
@@ -37,6 +38,7 @@ FAMILIES: dict[str, Any] = {
     "se_atten": DescriptorSeAtten,
     "se_atten_v2": DescriptorSeAttenV2,
     "se_e3_tebd": DescriptorSeE3Tebd,
+    "dpa2": DescriptorDpa2,
 }
 ALIASES = {
     "se_a": "se_e2_a",

@@ -14,8 +14,8 @@ from deepmd.nn.rows import Environment
 from deepmd.nn.tree import precision_of, write_networks
 from deepmd.nn.type_embedding import TypeEmbedding, linear_embedding
 
-TREE_KEYS = ("rcut", "rcut_smth", "sel", "neuron", "axis_neuron", "tebd_dim", "tebd_input_mode", "set_davg_zero", "attn",
-             "attn_layer", "attn_dotr", "activation_function", "resnet_dt", "scaling_factor", "normalize",
+TREE_KEYS = ("rcut", "rcut_smth", "sel", "neuron", "axis_neuron", "tebd_dim", "tebd_input_mode", "set_davg_zero",
+             "attn", "attn_layer", "attn_dotr", "activation_function", "resnet_dt", "scaling_factor", "normalize",
              "temperature", "trainable_ln", "ln_eps", "smooth_type_embedding", "type_one_side", "concat_output_tebd",
              "use_tebd_bias", "precision", "exclude_types", "env_protection", "trainable")  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The three-body descriptor with one network for all types, se_e3_tebd.
 
-    D_i = (1/N_sel^2) sum_jk c_jk G_jk,   c_jk = R_ij . R_ik of the normalised angular parts, j == k and both orders included
+    D_i = (1/N_sel^2) sum_jk c_jk G_jk,   c_jk = R_ij . R_ik of the normalised angular parts, j == k included
     G_jk = N([c_jk, A_j, A_k])                          tebd_input_mode concat
     G_jk = N(c_jk) (1 + N_t([A_j, A_k]) w_ij w_ik)      strip; the switches only if smooth
 

@@ -1,9 +1,10 @@
-"""The energy loss: energies, forces, virials, atomic energies and prefactored forces with scheduled prefactors.
+"""The energy loss: energies, forces, virials and what is derived from them, with scheduled prefactors.
 
 Prefactors follow the learning rate: p(t) = p_limit + (p_start - p_limit) lr(t) / lr(0). Per batch, with N real atoms:
     energy  p_e mean_frames (dE)^2 / N          virial  p_v mean (dW)^2 / N
     force   p_f mean (dF)^2                     atomic energy  p_ae mean (dE_i)^2
     prefactored force  p_pf mean(atom_pref (dF)^2)
+    generalised force  p_gf mean (dQ)^2, Q_k = sum_i F_i . dr_i/dq_k      hessian  p_h mean (dH)^2
 A term counts only where its label exists. `loss_func: mae` replaces squares by absolute values per atom, `use_huber`
 by the Huber function of per-atom energies and virials and of force components.
 """
@@ -11,32 +12,25 @@ by the Huber function of per-atom energies and virials and of force components.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from deepmd.data.graph import Batch
+from deepmd.data.graph import LABELS, Batch
 from deepmd.nn.nodes import Prediction
+from deepmd.train.losses.prefactor import active_terms, huber
 
-TERMS = {"e": "energy", "f": "force", "v": "virial", "ae": "atom_ener", "pf": "force"}
-"""Short name of each term and the label that it needs."""
-
-
-@dataclass(frozen=True)
-class Term:
-    """One term of the loss: prefactors at the start and at the limit of vanishing learning rate."""
-
-    start: float
-    limit: float
-
-    @property
-    def active(self) -> bool:
-        return self.start != 0.0 or self.limit != 0.0
-
-    def weight(self, ratio: float) -> float:
-        return self.limit + (self.start - self.limit) * ratio
+TERMS = {
+    "e": ("energy",),
+    "f": ("force",),
+    "v": ("virial",),
+    "ae": ("atom_ener",),
+    "pf": ("force",),
+    "gf": ("force", "drdq"),
+    "h": ("hessian",),
+}
+"""Short name of each term and the labels that it needs."""
 
 
 class EnergyLoss:
@@ -47,10 +41,8 @@ class EnergyLoss:
 
     def __init__(self, section: dict[str, Any], start_lr: float):
         self.start_lr = start_lr
-        self.terms = {
-            k: Term(float(section.get(f"start_pref_{k}", 0)), float(section.get(f"limit_pref_{k}", 0))) for k in TERMS
-        }
-        self.terms = {k: term for k, term in self.terms.items() if term.active}
+        self.terms = active_terms(section, TERMS)
+        self.n_coordinates = int(section.get("numb_generalized_coord", 0))
         self.relative_f = section.get("relative_f")
         self.weighted_energy = bool(section.get("enable_atom_ener_coeff", False))
         self.mae = section.get("loss_func", "mse") == "mae"
@@ -62,7 +54,21 @@ class EnergyLoss:
 
     @property
     def needs_forces(self) -> bool:
-        return any(k in self.terms for k in ("f", "v", "pf"))
+        return any(k in self.terms for k in ("f", "v", "pf", "gf", "h"))
+
+    @property
+    def needs_hessian(self) -> bool:
+        return "h" in self.terms
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Fields that the batches have to carry."""
+        return tuple(dict.fromkeys([*LABELS, *(name for k in self.terms for name in TERMS[k])]))
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Open dimensions of the labels."""
+        return {"drdq": self.n_coordinates} if "gf" in self.terms else {}
 
     @property
     def reported(self) -> list[str]:
@@ -76,7 +82,7 @@ class EnergyLoss:
         report = {}
         kind = "mae" if self.mae else "rmse"
         for k, term in self.terms.items():
-            if not batch.found[TERMS[k]]:
+            if not all(batch.found[name] for name in TERMS[k]):
                 report[f"{kind}_{k}"] = math.nan
                 continue
             loss, error = self._term(k, prediction, batch)
@@ -86,7 +92,7 @@ class EnergyLoss:
         return total, {k: report[k] for k in self.reported}
 
     def _term(self, k: str, prediction: Prediction, batch: Batch) -> tuple[Tensor, Tensor]:
-        label = torch.from_numpy(batch.labels[TERMS[k]])
+        label = torch.from_numpy(batch.labels[TERMS[k][0]])
         n = torch.from_numpy(batch.atoms_per_frame)
         if k == "e":
             return self._extensive(self._energy(prediction, batch) - label.reshape(-1), n, "e")
@@ -96,7 +102,11 @@ class EnergyLoss:
         if k == "ae":
             difference = prediction.atom_energy - label.reshape(-1)
             return self._plain(difference)
+        if k == "h":
+            return self._plain(prediction.hessian - label)
         difference = prediction.forces - label
+        if k == "gf":
+            return self._plain(self._generalised(difference, batch))
         if self.relative_f is not None:
             difference = difference / (torch.linalg.vector_norm(label, dim=1, keepdim=True) + float(self.relative_f))
         if k == "pf":
@@ -120,6 +130,12 @@ class EnergyLoss:
         frame = torch.from_numpy(batch.frame).to(torch.int64)
         return torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, frame, weight * prediction.atom_energy)
 
+    def _generalised(self, forces: Tensor, batch: Batch) -> Tensor:
+        """Forces [n_atoms, 3] along the generalised coordinates, [n_frames, n_coordinates]."""
+        along = (torch.from_numpy(batch.labels["drdq"]) * forces.unsqueeze(2)).sum(dim=1)
+        frame = torch.from_numpy(batch.frame).to(torch.int64)
+        return torch.zeros(batch.n_frames, along.shape[1], dtype=torch.float64).index_add(0, frame, along)
+
     def _plain(self, difference: Tensor) -> tuple[Tensor, Tensor]:
         loss = difference.abs().mean() if self.mae else (difference**2).mean()
         return loss, loss.detach() if self.mae else loss.detach().sqrt()
@@ -135,8 +151,3 @@ class EnergyLoss:
             return huber(per_atom, self.huber[k]), error
         return ((per_atom**2).mean() if self.intensive else (per_atom * difference).mean()), error
 
-
-def huber(difference: Tensor, delta: float) -> Tensor:
-    """Mean of x^2 / 2 for |x| <= delta, delta (|x| - delta / 2) beyond."""
-    size = difference.abs()
-    return torch.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta)).mean()

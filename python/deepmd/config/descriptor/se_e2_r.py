@@ -1,0 +1,41 @@
+"""The smooth descriptor of distances alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dargs import Argument
+
+from . import shared
+
+
+def argument() -> Argument:
+    """The schema of `model/descriptor` when its type is se_e2_r."""
+    return Argument(
+        "se_e2_r",
+        dict,
+        [
+            shared.sel_argument(),
+            *shared.cutoff_arguments(),
+            shared.neuron_argument([10, 20, 40]),
+            shared.one_side_argument(True),
+            *shared.network_arguments(),
+            *shared.exclusion_arguments(),
+        ],
+        alias=["se_r"],
+        doc="Distances of the neighbours without directions, with an embedding of the distance.",
+    )
+
+
+def check(section: dict[str, Any], path: str, type_map: list[str]) -> None:
+    """What the types alone do not say about this section."""
+    shared.check_cutoff(section, path)
+    shared.check_sel(section["sel"], f"{path}/sel", type_map)
+    shared.check_neuron(section["neuron"], f"{path}/neuron")
+    shared.check_network(section, path)
+    shared.check_rows(section, path, type_map)
+
+
+def sel_entries(section: dict[str, Any], path: str) -> list[shared.SelEntry]:
+    """Where neighbour numbers stand."""
+    return [shared.SelEntry(section, "sel", section["rcut"], f"{path}/sel", by_type=True)]
