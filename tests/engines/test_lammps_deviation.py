@@ -35,6 +35,7 @@ def expected_rows(
 
 def jobs_for(frame: Frame, models) -> list:
     paths = " ".join(str(models[name]) for name in ENSEMBLE)
+    unlike = " ".join(str(models[name]) for name in ("plain", "permuted", "long"))
     options = "atomic relative 0.7 relative_v 0.4"
     invisible = make_job("null", frame, f"{paths} out_file null.out", ("O", "H", "NULL"))
     extra = np.array([[1.0, 1.0, 1.0], [3.0, 4.0, 2.0]])
@@ -46,7 +47,7 @@ def jobs_for(frame: Frame, models) -> list:
             invisible, positions=np.concatenate([frame.positions, extra]), types=np.append(invisible.types, [3, 3])
         ),
         make_job("same", frame, f"{models['plain']} {models['plain']} {models['plain']} out_file same.out"),
-        make_job("unlike", frame, f"{models['plain']} {models['permuted']} {models['long']} atomic out_file unlike.out"),
+        make_job("unlike", frame, f"{unlike} atomic out_file unlike.out"),
     ]
 
 

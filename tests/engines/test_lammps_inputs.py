@@ -117,12 +117,16 @@ def bad_words(files: dict[str, str], folder: Path) -> Table:
         "word after the keywords": (script(f"{plain} atomic foo"), ["unknown keyword 'foo'"]),
         "unsupported keyword": (script(f"{plain} ttm 1"), ["'ttm'", "not supported", "aparam"]),
         "bad switch": (script(f"{plain} masscheck maybe"), ["'masscheck'", "on or off", "'maybe'"]),
-        "selection upside down": (script(f"{two} select 0.3 0.1 x.extxyz"), ["'select'", "0.3 and 0.1", "lower one first"]),
+        "selection upside down": (
+            script(f"{two} select 0.3 0.1 x.extxyz"), ["'select'", "0.3 and 0.1", "lower one first"],
+        ),
         "selection of nothing": (script(f"{two} select 0.1 0.1 x.extxyz"), ["'select'", "lower one first"]),
         "selection without a name": (script(f"{two} select 0.1 0.3"), ["'select'", "value must follow"]),
         "selection with a number": (script(f"{two} select 0.1 0.3 0.5"), ["'select'", "file name", "'0.5'"]),
         "selection without levels": (script(f"{two} select x.extxyz"), ["'select'", "needs a number", "'x.extxyz'"]),
-        "selection of one model": (script(f"{plain} select 0.1 0.3 x.extxyz"), ["'select'", "one model", "at least two"]),
+        "selection of one model": (
+            script(f"{plain} select 0.1 0.3 x.extxyz"), ["'select'", "one model", "at least two"],
+        ),
         "selection without deviations": (
             script(f"{two} out_freq 0 select 0.1 0.3 x.extxyz"), ["'select'", "out_freq 0", "number of steps"],
         ),

@@ -1,4 +1,4 @@
-"""The deviation as a quantity of LAMMPS: thermo, dump, fix halt and fix ave/time see it; a stop rule, selected frames."""
+"""The deviation as a quantity of LAMMPS that thermo, dump, fix halt, fix ave/time see; a stop rule, selected frames."""
 
 from __future__ import annotations
 
@@ -117,7 +117,8 @@ def test_per_atom_values_are_refused_where_there_are_none(run):
 
 
 def test_the_relative_form_keeps_the_absolute_maximum(run, tmp_path):
-    commands = "compute d all pair deepmd\nthermo_style custom step c_d[4] c_d[7]\nthermo_modify format float %.9e\nrun 0"
+    commands = "compute d all pair deepmd\nthermo_style custom step c_d[4] c_d[7]\n"
+    commands += "thermo_modify format float %.9e\nrun 0"
     relative = thermo_table(run("out_freq 1 relative 0.5", commands, 2).output)
     absolute = thermo_table(run("out_freq 1", commands).output)
     assert relative[0, 2] == pytest.approx(absolute[0, 1], rel=1e-7)
@@ -258,7 +259,8 @@ def test_a_continued_run_leaves_neither_doubled_nor_lost_rows_and_frames(target,
 
     words = f"out_freq 2 select 0 1e9 {target}"
     run(words, "run 6\nwrite_restart six.restart\nrun 4")  # goes on to step 10, and is then started again from 6
-    (tmp_path / "model_devi.out").write_text((tmp_path / "model_devi.out").read_text() + "          12   1.0")  # cut short
+    with open(tmp_path / "model_devi.out", "a") as file:
+        file.write("          12   1.0")  # cut short
     paths = " ".join(str(models[name]) for name in ENSEMBLE)
     style = f"pair_style deepmd {paths} {words}\npair_coeff * * O H\nfix move all nve\ntimestep 0.0005\n"
     outcome = run_lammps(f"read_restart six.restart\n{style}run 6\nrun 2", tmp_path, 2)
