@@ -33,16 +33,16 @@ void PairDeepMD::compute(int eflag, int vflag) {
                    " has a type of the model but no row in the neighbor list; map its type to NULL");
   }
   update_parameters();
-  const bool with_deviation = deviation_due();
+  const bool with_deviation = deviation_due() || (deviation_asked_ != 0 && models_.size() > 1);
   if (adapter_.n_local() > 0) {
     Wanted wanted;
     wanted.virial = vflag_global != 0 || with_deviation;
     wanted.atom_energy = eflag_atom != 0;
     wanted.atom_virial = vflag_atom != 0 || cvflag_atom != 0;
-    evaluate(0, wanted, &result_);
+    evaluate(with_deviation ? models_.size() : 1, wanted);
     scatter(factor);
   }
-  if (with_deviation) write_deviation();  // ranks without atoms take part
+  if (with_deviation) check_deviation();  // ranks without atoms take part
 }
 
 bool PairDeepMD::list_is_new() {
@@ -114,27 +114,30 @@ void PairDeepMD::update_parameters() {
   }
 }
 
-void PairDeepMD::evaluate(int k, const Wanted& wanted, ModelResult* result) {
+void PairDeepMD::evaluate(size_t n_models, const Wanted& wanted) {
   const size_t n_local = static_cast<size_t>(adapter_.n_local());
   const size_t n_all = static_cast<size_t>(adapter_.n_all());
   deepmd_input input = adapter_.input();
   input.fparam = fparam_.empty() ? nullptr : fparam_.data();
   input.aparam = aparam_.empty() ? nullptr : aparam_.data();
-  deepmd_output output;
-  deepmd_output_init(&output);
-  result->forces.resize(3 * n_all);
-  output.energy = &result->energy;
-  output.forces = result->forces.data();
-  if (wanted.virial) output.virial = result->virial;
-  if (wanted.atom_energy) {
-    result->atom_energy.resize(n_local);
-    output.atom_energy = result->atom_energy.data();
+  outputs_.resize(n_models);
+  for (size_t k = 0; k < n_models; ++k) {
+    deepmd_output_init(&outputs_[k]);
+    results_[k].forces.resize(3 * n_all);
+    outputs_[k].energy = &results_[k].energy;
+    outputs_[k].forces = results_[k].forces.data();
+    if (wanted.virial) outputs_[k].virial = results_[k].virial;
+  }
+  if (wanted.atom_energy) {  // of the model that moves the atoms; the others only watch
+    results_[0].atom_energy.resize(n_local);
+    outputs_[0].atom_energy = results_[0].atom_energy.data();
   }
   if (wanted.atom_virial) {
-    result->atom_virial.resize(9 * n_all);
-    output.atom_virial = result->atom_virial.data();
+    results_[0].atom_virial.resize(9 * n_all);
+    outputs_[0].atom_virial = results_[0].atom_virial.data();
   }
-  const deepmd_status status = deepmd_evaluate(models_[k].get(), &input, &output);
+  const deepmd_status status =
+      deepmd_ensemble_evaluate(ensemble_.get(), &input, static_cast<int>(n_models), outputs_.data());
   if (status != DEEPMD_OK) fail_evaluation(status);
 }
 
@@ -142,27 +145,28 @@ void PairDeepMD::scatter(double factor) {
   const double energy_factor = factor * energy_unit_;
   const double force_factor = energy_factor / length_unit_;
   const int n_all = adapter_.n_all();
-  if (eflag_global) eng_vdwl += energy_factor * result_.energy;
+  const ModelResult& result = results_[0];
+  if (eflag_global) eng_vdwl += energy_factor * result.energy;
   if (vflag_global) {
-    const double* w = result_.virial;
+    const double* w = result.virial;
     const double six[6] = {w[0], w[4], w[8], 0.5 * (w[1] + w[3]), 0.5 * (w[2] + w[6]), 0.5 * (w[5] + w[7])};
     for (int c = 0; c < 6; ++c) virial[c] += energy_factor * six[c];
   }
   double** f = atom->f;
   for (int k = 0; k < n_all; ++k) {
     const int i = adapter_.lammps_index(k);
-    const double* force = &result_.forces[3 * static_cast<size_t>(k)];
+    const double* force = &result.forces[3 * static_cast<size_t>(k)];
     for (int a = 0; a < 3; ++a) f[i][a] += force_factor * force[a];
   }
   if (eflag_atom) {
     for (int k = 0; k < adapter_.n_local(); ++k) {
-      eatom[adapter_.lammps_index(k)] += energy_factor * result_.atom_energy[k];
+      eatom[adapter_.lammps_index(k)] += energy_factor * result.atom_energy[k];
     }
   }
   if (!vflag_atom && !cvflag_atom) return;
   for (int k = 0; k < n_all; ++k) {
     const int i = adapter_.lammps_index(k);
-    const double* w = &result_.atom_virial[9 * static_cast<size_t>(k)];
+    const double* w = &result.atom_virial[9 * static_cast<size_t>(k)];
     if (vflag_atom) {
       const double six[6] = {w[0], w[4], w[8], 0.5 * (w[1] + w[3]), 0.5 * (w[2] + w[6]), 0.5 * (w[5] + w[7])};
       for (int c = 0; c < 6; ++c) vatom[i][c] += energy_factor * six[c];
@@ -200,6 +204,10 @@ void PairDeepMD::fail_evaluation(deepmd_status status) const {
 
 void* PairDeepMD::extract(const char* name, int& dimension) {
   const std::string key(name);
+  if (key == "devi_f_flag" && models_.size() > 1) {
+    dimension = 0;
+    return &deviation_asked_;
+  }
   if (key == "cut_coul") {
     dimension = 0;
     return &cutoff_;
@@ -212,9 +220,9 @@ void* PairDeepMD::extract(const char* name, int& dimension) {
 }
 
 double PairDeepMD::memory_usage() {
-  size_t n_doubles = aparam_.capacity() + all_forces_.capacity();
-  for (const ModelResult* result : {&result_, &other_}) {
-    n_doubles += result->forces.capacity() + result->atom_energy.capacity() + result->atom_virial.capacity();
+  size_t n_doubles = aparam_.capacity() + all_forces_.capacity() + seen_forces_.capacity() + deviations_.capacity();
+  for (const ModelResult& result : results_) {
+    n_doubles += result.forces.capacity() + result.atom_energy.capacity() + result.atom_virial.capacity();
   }
   return LAMMPS_NS::Pair::memory_usage() + static_cast<double>(n_doubles * sizeof(double)) + adapter_.memory_usage();
 }

@@ -2,10 +2,12 @@
 #ifndef DEEPMD_LAMMPS_PAIR_DEEPMD_H
 #define DEEPMD_LAMMPS_PAIR_DEEPMD_H
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "deviation_file.hpp"
+#include "frame_writer.hpp"
 #include "lmp_adapter.hpp"
 #include "pair.h"
 #include "pair_settings.hpp"
@@ -19,7 +21,7 @@ namespace deepmd {
 
 std::string format_number(double value);
 
-/// What is wanted from a model besides energy and forces.
+/// What is wanted from a model besides energy and forces; the parts of atoms only from the first model.
 struct Wanted {
   bool virial = false;
   bool atom_energy = false;
@@ -55,6 +57,7 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   void unpack_reverse_comm(int n, int* list, double* buffer) override;
 
   void* extract(const char* name, int& dimension) override;
+  void* extract_peratom(const char* name, int& n_columns) override;
   double memory_usage() override;
 
  private:
@@ -63,6 +66,7 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   void allocate();
   void mark_types_set();
   void open_models();
+  void close_models();
   void read_model_facts();
   void require_models();
   void require_units() const;
@@ -88,26 +92,37 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   void check_ghost_cutoff() const;
   double scale_factor() const;
   void update_parameters();
-  void evaluate(int k, const Wanted& wanted, ModelResult* result);
+  void evaluate(size_t n_models, const Wanted& wanted);
   void scatter(double factor);
   [[noreturn]] void fail_evaluation(deepmd_status status) const;
   std::string name_atom(int i) const;
 
   // pair_deepmd_deviation.cpp: how far several models disagree
   bool deviation_due() const;
-  void open_deviation_file();
-  void write_deviation();
-  void keep_forces(int k, const ModelResult& result);
-  std::vector<double> local_deviations() const;
-  void summarise_forces(const std::vector<double>& deviations, DeviationRow* row);
-  void summarise_virials(std::vector<double>* virials, DeviationRow* row);
-  void gather_deviations(const std::vector<double>& deviations, DeviationRow* row);
+  void check_deviation();
+  void collect_forces();
+  double compute_row(deepmd_deviation_input input, DeviationRow* row);
+  deepmd_spread reduce(const deepmd_spread& mine) const;
+  void publish(const DeviationRow& row, double absolute);
+  void gather_atoms(DeviationRow* row);
+
+  // pair_deepmd_watch.cpp: what a deviation sets off: a row in the file, a stop, a frame for labelling
+  void prepare_deviations();
+  Continuation continuation() const;
+  std::string describe_deviations() const;
+  void check_selection() const;
+  void act_on(const DeviationRow& row);
+  void apply_stop_rule(const DeviationRow& row);
+  std::string select_frame(const DeviationRow& row);
+  std::vector<double> gather_frame() const;
+  SelectedFrame arrange_frame(const std::vector<double>& rows, const DeviationRow& row) const;
 
   std::vector<std::string> words_;  // of pair_style, kept for restart files
   std::vector<std::string> names_;  // of pair_coeff; empty: none were written
   bool types_printed_ = false;
   PairSettings settings_;
   std::vector<ModelHandle> models_;
+  EnsembleHandle ensemble_;         // of models_
   SharedModelInfo info_;
   std::vector<int> type_to_model_;  // [ntypes] -1: invisible
   double cutoff_ = 0.0;             // LAMMPS units
@@ -124,12 +139,25 @@ class PairDeepMD : public LAMMPS_NS::Pair {
 
   std::vector<double> fparam_;       // [dim_fparam]
   std::vector<double> aparam_;       // [n_local][dim_aparam]
-  ModelResult result_;               // of the first model
+  std::vector<ModelResult> results_;   // [n_models]
+  std::vector<deepmd_output> outputs_;
 
-  DeviationFile deviation_file_;     // open on the first rank
+  DeviationFile deviation_file_;                // open on the first rank
+  std::unique_ptr<FrameWriter> frame_writer_;   // on the first rank, null: no selection
+  std::string opened_file_, opened_selection_;  // by this style, to be continued
   bool restarted_ = false;
-  ModelResult other_;                // of the other models, one after the other
-  std::vector<double> all_forces_;   // [n_models][LAMMPS n_all][3] LAMMPS units
+  LAMMPS_NS::bigint restart_step_ = -1;
+  int deviation_asked_ = 0;                     // fix pair wants devi_f in this step
+  LAMMPS_NS::bigint deviation_step_ = -1;       // of deviations_
+  std::vector<double> deviations_;              // [LAMMPS nlocal] of the forces, 0 for invisible atoms
+  std::vector<double> seen_deviations_;         // [n_local]
+  std::vector<double> all_forces_;              // [n_models][LAMMPS n_all][3] LAMMPS units
+  std::vector<double> seen_forces_;             // [n_models][n_local][3] LAMMPS units
+  std::vector<double> virials_;                 // [n_models][3][3] of all ranks, LAMMPS units
+  double published_[8] = {};                    // pvector of LAMMPS, see README
+  int n_above_ = 0, n_above_before_ = 0;        // checks in a row above the stop level; before the step of the last one
+  LAMMPS_NS::bigint above_step_ = -1;
+  bool stopping_ = false;
 };
 
 }  // namespace deepmd

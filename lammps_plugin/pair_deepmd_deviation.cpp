@@ -1,4 +1,4 @@
-// Model deviation: all models on the same atoms and list, every out_freq steps.
+// Model deviation: all models on the same atoms and list, every out_freq steps and when a fix asks for it.
 #include <algorithm>
 #include <limits>
 
@@ -14,99 +14,123 @@ bool PairDeepMD::deviation_due() const {
   return models_.size() > 1 && settings_.out_freq > 0 && update->ntimestep % settings_.out_freq == 0;
 }
 
-void PairDeepMD::open_deviation_file() {
-  // The file is opened when the style is set, so that an unwritable path ends the run before it begins.
-  deviation_file_.close();
-  comm_reverse = models_.size() > 1 ? 3 * static_cast<int>(models_.size()) : 0;
-  if (models_.size() < 2 || settings_.out_freq == 0) return;
-  std::string problem;
-  if (comm->me == 0) problem = deviation_file_.open(settings_.out_file, restarted_, settings_.atomic);
-  problem = broadcast_text(problem, 0, world);
-  if (!problem.empty()) fail("pair_style deepmd: " + problem);
-}
-
-void PairDeepMD::keep_forces(int k, const ModelResult& result) {
+void PairDeepMD::collect_forces() {
+  const size_t n_models = models_.size(), n_lammps = static_cast<size_t>(atom->nlocal) + atom->nghost;
   const double factor = energy_unit_ / length_unit_;
-  double* target = &all_forces_[static_cast<size_t>(k) * 3 * (atom->nlocal + atom->nghost)];
-  for (int m = 0; m < adapter_.n_all(); ++m) {
-    const size_t i = static_cast<size_t>(adapter_.lammps_index(m));
-    for (int a = 0; a < 3; ++a) target[3 * i + a] = factor * result.forces[3 * static_cast<size_t>(m) + a];
-  }
-}
-
-void PairDeepMD::write_deviation() {
-  const int n_models = static_cast<int>(models_.size());
-  const size_t n_lammps = static_cast<size_t>(atom->nlocal) + atom->nghost;
   all_forces_.assign(3 * n_models * n_lammps, 0.0);
-  std::vector<double> virials(9 * static_cast<size_t>(n_models), 0.0);
-  for (int k = 0; k < n_models && adapter_.n_local() > 0; ++k) {
-    Wanted wanted;
-    wanted.virial = true;
-    if (k > 0) evaluate(k, wanted, &other_);
-    const ModelResult& result = k == 0 ? result_ : other_;
-    keep_forces(k, result);
-    std::copy(result.virial, result.virial + 9, &virials[9 * static_cast<size_t>(k)]);
+  std::vector<double> mine(9 * n_models, 0.0);
+  for (size_t k = 0; k < n_models && adapter_.n_local() > 0; ++k) {
+    double* target = &all_forces_[3 * k * n_lammps];
+    for (int m = 0; m < adapter_.n_all(); ++m) {
+      const size_t i = static_cast<size_t>(adapter_.lammps_index(m));
+      for (int a = 0; a < 3; ++a) target[3 * i + a] = factor * results_[k].forces[3 * static_cast<size_t>(m) + a];
+    }
+    for (int c = 0; c < 9; ++c) mine[9 * k + c] = energy_unit_ * results_[k].virial[c];
   }
   comm->reverse_comm(this);
+  virials_.resize(mine.size());
+  MPI_Allreduce(mine.data(), virials_.data(), static_cast<int>(mine.size()), MPI_DOUBLE, MPI_SUM, world);
+  const size_t n_local = static_cast<size_t>(adapter_.n_local());
+  seen_forces_.resize(3 * n_models * n_local);
+  for (size_t k = 0; k < n_models; ++k) {
+    for (size_t m = 0; m < n_local; ++m) {
+      const double* force = &all_forces_[3 * (k * n_lammps + adapter_.lammps_index(static_cast<int>(m)))];
+      std::copy(force, force + 3, &seen_forces_[3 * (k * n_local + m)]);
+    }
+  }
+}
+
+void PairDeepMD::check_deviation() {
+  collect_forces();
+  const int n_models = static_cast<int>(models_.size()), n_local = adapter_.n_local();
+  std::vector<const double*> forces;
+  for (int k = 0; k < n_models; ++k) forces.push_back(seen_forces_.data() + 3 * static_cast<size_t>(k) * n_local);
+  double mine = n_local, n_atoms = 0.0;
+  MPI_Allreduce(&mine, &n_atoms, 1, MPI_DOUBLE, MPI_SUM, world);
+  deepmd_deviation_input input;
+  deepmd_deviation_input_init(&input);
+  input.n_models = n_models;
+  input.n_atoms = n_local;
+  input.forces = forces.data();
+  input.virials = virials_.data();
+  input.relative = settings_.relative;
+  input.relative_v = settings_.relative_v;
+  input.n_counted = std::max(1.0, n_atoms);
+  seen_deviations_.resize(static_cast<size_t>(n_local));
   DeviationRow row;
   row.step = update->ntimestep;
-  const std::vector<double> deviations = local_deviations();
-  summarise_forces(deviations, &row);
-  summarise_virials(&virials, &row);
-  if (settings_.atomic) gather_deviations(deviations, &row);
-  std::string problem;
-  if (comm->me == 0) problem = deviation_file_.write(row);
-  if (!problem.empty()) error->one("pair_deepmd.cpp", __LINE__, "pair_style deepmd: " + problem);
+  const double absolute = compute_row(input, &row);
+  publish(row, absolute);
+  if (!deviation_due()) return;
+  if (settings_.atomic) gather_atoms(&row);
+  act_on(row);
 }
 
-std::vector<double> PairDeepMD::local_deviations() const {
-  const size_t stride = 3 * (static_cast<size_t>(atom->nlocal) + atom->nghost);
-  const RelativeLevel relative{settings_.has_relative, settings_.relative};
-  std::vector<double> deviations;
-  for (int m = 0; m < adapter_.n_local(); ++m) {
-    const size_t i = static_cast<size_t>(adapter_.lammps_index(m));
-    deviations.push_back(force_deviation(&all_forces_[3 * i], stride, static_cast<int>(models_.size()), relative));
+double PairDeepMD::compute_row(deepmd_deviation_input input, DeviationRow* row) {
+  deepmd_deviation found;
+  deepmd_deviation_init(&found);
+  double absolute = 0.0;
+  if (input.relative >= 0.0) {
+    const double level = input.relative;
+    input.relative = -1.0;
+    if (deepmd_deviation_compute(&input, &found) != DEEPMD_OK) fail_evaluation(DEEPMD_ERROR_INTERNAL);
+    absolute = reduce(found.force).max;
+    input.relative = level;
   }
-  return deviations;
+  found.atoms = seen_deviations_.data();
+  if (deepmd_deviation_compute(&input, &found) != DEEPMD_OK) fail_evaluation(DEEPMD_ERROR_INTERNAL);
+  row->virial = found.virial;
+  row->force = reduce(found.force);
+  return input.relative >= 0.0 ? absolute : row->force.max;
 }
 
-void PairDeepMD::summarise_forces(const std::vector<double>& deviations, DeviationRow* row) {
-  double extremes[2] = {0.0, std::numeric_limits<double>::infinity()};
-  double sums[2] = {0.0, static_cast<double>(deviations.size())};
-  for (const double value : deviations) {
-    extremes[0] = std::max(extremes[0], value);
-    extremes[1] = std::min(extremes[1], value);
-    sums[0] += value;
-  }
-  double total[2] = {};
-  MPI_Allreduce(&extremes[0], &row->force.max, 1, MPI_DOUBLE, MPI_MAX, world);
-  MPI_Allreduce(&extremes[1], &row->force.min, 1, MPI_DOUBLE, MPI_MIN, world);
+deepmd_spread PairDeepMD::reduce(const deepmd_spread& mine) const {
+  const double n = adapter_.n_local(), infinity = std::numeric_limits<double>::infinity();
+  const double extremes[2] = {n > 0 ? mine.max : -infinity, n > 0 ? -mine.min : -infinity};
+  const double sums[2] = {n * mine.avg, n};
+  double most[2] = {}, total[2] = {};
+  MPI_Allreduce(extremes, most, 2, MPI_DOUBLE, MPI_MAX, world);
   MPI_Allreduce(sums, total, 2, MPI_DOUBLE, MPI_SUM, world);
-  if (total[1] == 0.0) row->force.min = 0.0;
-  row->force.avg = total[1] > 0.0 ? total[0] / total[1] : 0.0;
+  if (total[1] == 0.0) return deepmd_spread{0.0, 0.0, 0.0};
+  return deepmd_spread{most[0], -most[1], total[0] / total[1]};
 }
 
-void PairDeepMD::summarise_virials(std::vector<double>* virials, DeviationRow* row) {
-  double n_local = adapter_.n_local(), n_atoms = 0.0;
-  MPI_Allreduce(&n_local, &n_atoms, 1, MPI_DOUBLE, MPI_SUM, world);
-  std::vector<double> total(virials->size());
-  MPI_Allreduce(virials->data(), total.data(), static_cast<int>(total.size()), MPI_DOUBLE, MPI_SUM, world);
-  for (double& value : total) value *= n_atoms > 0.0 ? energy_unit_ / n_atoms : 0.0;
-  const RelativeLevel relative{settings_.has_relative_v, settings_.relative_v};
-  row->virial = virial_deviation(total.data(), static_cast<int>(models_.size()), relative);
+void PairDeepMD::publish(const DeviationRow& row, double absolute) {
+  // compute pair adds up the vectors of all ranks.
+  const double values[8] = {row.virial.max, row.virial.min, row.virial.avg, row.force.max,
+                            row.force.min,  row.force.avg,  absolute,       static_cast<double>(row.step)};
+  for (int c = 0; c < 8; ++c) published_[c] = comm->me == 0 ? values[c] : 0.0;
+  deviations_.assign(static_cast<size_t>(std::max(1, atom->nlocal)), 0.0);
+  for (int m = 0; m < adapter_.n_local(); ++m) deviations_[adapter_.lammps_index(m)] = seen_deviations_[m];
+  deviation_step_ = update->ntimestep;
 }
 
-void PairDeepMD::gather_deviations(const std::vector<double>& deviations, DeviationRow* row) {
+void* PairDeepMD::extract_peratom(const char* name, int& n_columns) {
+  if (std::string(name) != "devi_f") return nullptr;
+  if (models_.size() < 2) {
+    fail("pair_style deepmd: devi_f is the deviation between models, but there is one model; name at least two");
+  }
+  // A fix asks already when it is defined, to see how many columns there are.
+  if (update->whichflag != 0 && deviation_step_ != update->ntimestep) {
+    fail("pair_style deepmd: devi_f is wanted on step " + std::to_string(update->ntimestep) +
+         ", where no deviation is computed; write 'devi_f 1' in fix pair, or use multiples of out_freq");
+  }
+  if (deviations_.empty()) deviations_.assign(1, 0.0);
+  n_columns = 0;
+  return deviations_.data();
+}
+
+void PairDeepMD::gather_atoms(DeviationRow* row) {
   // Columns follow the atom IDs, which must be 1 to N.
   const size_t n_atoms = static_cast<size_t>(atom->natoms);
   std::vector<double> mine(n_atoms, 0.0), all(comm->me == 0 ? n_atoms : 0);
   int good = 1, all_good = 1;
-  for (size_t m = 0; m < deviations.size(); ++m) {
-    const LAMMPS_NS::tagint tag = atom->tag_enable ? atom->tag[adapter_.lammps_index(static_cast<int>(m))] : 0;
+  for (int m = 0; m < adapter_.n_local(); ++m) {
+    const LAMMPS_NS::tagint tag = atom->tag_enable ? atom->tag[adapter_.lammps_index(m)] : 0;
     if (tag < 1 || static_cast<size_t>(tag) > n_atoms) {
       good = 0;
     } else {
-      mine[static_cast<size_t>(tag) - 1] = deviations[m];
+      mine[static_cast<size_t>(tag) - 1] = seen_deviations_[m];
     }
   }
   MPI_Allreduce(&good, &all_good, 1, MPI_INT, MPI_MIN, world);

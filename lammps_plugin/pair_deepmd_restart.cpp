@@ -3,6 +3,7 @@
 
 #include "atom.h"
 #include "pair_deepmd.h"
+#include "update.h"
 
 namespace deepmd {
 namespace {
@@ -78,8 +79,9 @@ void PairDeepMD::read_restart_settings(FILE* file) {
     words_.clear();
     fail("pair_style deepmd: the restart file holds no settings of this style; write pair_style and pair_coeff again");
   }
-  models_.clear();
+  close_models();
   restarted_ = true;  // a deviation file is continued, not started again
+  restart_step_ = update->ntimestep;
 }
 
 void PairDeepMD::read_restart(FILE* file) {

@@ -41,7 +41,7 @@ void PairDeepMD::fail(const std::string& message) const { error->all("pair_deepm
 
 void PairDeepMD::settings(int narg, char** arg) {
   require_units();
-  models_.clear();
+  close_models();
   if (allocated) {
     for (int i = 1; i <= atom->ntypes; ++i) {
       for (int j = 1; j <= atom->ntypes; ++j) setflag[i][j] = 0;
@@ -67,33 +67,29 @@ void PairDeepMD::open_models() {
     for (const auto& path : settings_.models) {
       models_.push_back(open_shared_model({path, settings_.selftest, node}, world));
     }
+    ensemble_ = make_ensemble(models_);
     read_model_facts();
   } catch (const SettingsError& problem) {
-    models_.clear();
+    close_models();
     fail(problem.what());
   } catch (const SharedModelError& problem) {
-    models_.clear();
+    close_models();
     fail(std::string("pair_style deepmd: ") + problem.what());
   }
   cutoff_ = info_.rcut * length_unit_;
   types_printed_ = false;
+  results_.assign(models_.size(), ModelResult());
   print_models();
-  open_deviation_file();
+  prepare_deviations();
+}
+
+void PairDeepMD::close_models() {
+  ensemble_.reset();
+  models_.clear();
 }
 
 void PairDeepMD::read_model_facts() {
-  info_ = describe_model(models_[0].get());
-  for (size_t k = 0; k < models_.size(); ++k) {
-    const SharedModelInfo other = describe_model(models_[k].get());
-    const std::string& name = settings_.models[k];
-    if (other.kind != "energy") {
-      throw SettingsError("pair_style deepmd: model " + name + " is of kind '" + other.kind + "', expected 'energy'");
-    }
-    const std::string difference = first_difference(info_, other);
-    if (difference.empty()) continue;
-    throw SettingsError("pair_style deepmd: models " + settings_.models[0] + " and " + name + " differ in " +
-                        difference + "; the models of an ensemble must be trained with the same settings");
-  }
+  info_ = describe_ensemble(ensemble_.get());
   check_parameter_counts(settings_,
                          {settings_.models[0], info_.dim_fparam, info_.dim_aparam, info_.has_default_fparam});
 }
@@ -124,11 +120,7 @@ void PairDeepMD::print_models() const {
     text += "  aparam:             " + std::to_string(info_.dim_aparam) + " from " +
             (settings_.aparam_compute.empty() ? "pair_style" : "compute " + settings_.aparam_compute) + "\n";
   }
-  if (models_.size() > 1) {
-    text += settings_.out_freq > 0 ? "  model deviation:    to " + settings_.out_file + " every " +
-                                         std::to_string(settings_.out_freq) + " steps\n"
-                                   : "  model deviation:    off (out_freq 0)\n";
-  }
+  text += describe_deviations();
   LAMMPS_NS::utils::logmesg(lmp, text);
 }
 
@@ -187,6 +179,7 @@ void PairDeepMD::init_style() {
   resolve_types();
   check_masses();
   check_computes();
+  check_selection();
   special_checked_ = false;
   if (!types_printed_) print_types();
   types_printed_ = true;

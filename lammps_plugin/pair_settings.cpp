@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <utility>
@@ -48,6 +49,12 @@ double take_number(WordReader& words, const std::string& keyword) {
   return value;
 }
 
+std::string format_level(double level) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%g", level);
+  return text;
+}
+
 double take_level(WordReader& words, const std::string& keyword) {
   const double value = take_number(words, keyword);
   if (value < 0.0) throw SettingsError("pair_style deepmd: the level of '" + keyword + "' must not be negative");
@@ -88,6 +95,34 @@ std::vector<double> take_numbers(WordReader& words, const std::string& keyword) 
   throw SettingsError("pair_style deepmd: keyword '" + keyword + "' is not supported: " + reason);
 }
 
+/// stop_above LEVEL [checks N]
+void take_stop_rule(WordReader& words, PairSettings& settings) {
+  settings.stop_above = take_level(words, "stop_above");
+  if (words.at_end() || words.peek() != "checks") return;
+  words.take();
+  settings.stop_checks = take_frequency(words, "stop_above ... checks");
+  if (settings.stop_checks < 1) {
+    throw SettingsError("pair_style deepmd: 'stop_above ... checks' is 0, but it takes at least one check to stop");
+  }
+}
+
+/// select LOW HIGH FOLDER or FILE.extxyz
+void take_selection(WordReader& words, PairSettings& settings) {
+  settings.select_low = take_level(words, "select");
+  settings.select_high = take_level(words, "select");
+  if (settings.select_low >= settings.select_high) {
+    throw SettingsError("pair_style deepmd: 'select' takes frames from the lower level up to the higher one, but got " +
+                        format_level(settings.select_low) + " and " + format_level(settings.select_high) +
+                        "; write the lower one first");
+  }
+  settings.select_path = words.take_value("select");
+  double number = 0.0;
+  if (parse_number(settings.select_path, &number)) {
+    throw SettingsError("pair_style deepmd: 'select' needs a folder or a file name after its two levels, got '" +
+                        settings.select_path + "'");
+  }
+}
+
 using Handler = std::function<void(WordReader&, PairSettings&)>;
 
 const std::vector<std::pair<std::string, Handler>>& keyword_table() {
@@ -101,16 +136,10 @@ const std::vector<std::pair<std::string, Handler>>& keyword_table() {
       {"out_file", [](W& w, S& s) { s.out_file = w.take_value("out_file"); }},
       {"out_freq", [](W& w, S& s) { s.out_freq = take_frequency(w, "out_freq"); }},
       {"atomic", [](W&, S& s) { s.atomic = true; }},
-      {"relative",
-       [](W& w, S& s) {
-         s.relative = take_level(w, "relative");
-         s.has_relative = true;
-       }},
-      {"relative_v",
-       [](W& w, S& s) {
-         s.relative_v = take_level(w, "relative_v");
-         s.has_relative_v = true;
-       }},
+      {"relative", [](W& w, S& s) { s.relative = take_level(w, "relative"); }},
+      {"relative_v", [](W& w, S& s) { s.relative_v = take_level(w, "relative_v"); }},
+      {"stop_above", take_stop_rule},
+      {"select", take_selection},
       {"masscheck", [](W& w, S& s) { s.mass_check = take_switch(w, "masscheck"); }},
       {"selftest", [](W& w, S& s) { s.selftest = take_switch(w, "selftest"); }},
       {"fparam_from_fix", [](W&, S&) { refuse("fparam_from_fix", "use fparam_from_compute with a compute"); }},
@@ -180,6 +209,20 @@ void check_exclusive(const PairSettings& settings) {
   }
 }
 
+/// What acts on deviations needs deviations.
+void check_deviation_use(const PairSettings& settings) {
+  const char* keyword = settings.stop_above >= 0.0 ? "stop_above" : !settings.select_path.empty() ? "select" : nullptr;
+  if (keyword == nullptr) return;
+  if (settings.models.size() < 2) {
+    throw SettingsError("pair_style deepmd: keyword '" + std::string(keyword) +
+                        "' acts on the deviation between models, but there is one model; name at least two");
+  }
+  if (settings.out_freq == 0) {
+    throw SettingsError("pair_style deepmd: keyword '" + std::string(keyword) +
+                        "' acts on deviations, but out_freq 0 turns them off; give the number of steps between them");
+  }
+}
+
 std::string join(const std::vector<std::string>& words) {
   std::string text;
   for (const auto& word : words) text += (text.empty() ? "" : " ") + word;
@@ -229,6 +272,7 @@ PairSettings parse_pair_settings(const std::vector<std::string>& words) {
     (*handler)(reader, settings);
   }
   check_exclusive(settings);
+  check_deviation_use(settings);
   return settings;
 }
 

@@ -24,10 +24,13 @@ struct PairSettings {
   std::string out_file = "model_devi.out";
   int out_freq = 100;
   bool atomic = false;
-  bool has_relative = false;
-  bool has_relative_v = false;
-  double relative = 0.0;
-  double relative_v = 0.0;
+  double relative = -1.0;    // level, negative: absolute deviations
+  double relative_v = -1.0;  // level, negative: absolute deviations
+  double stop_above = -1.0;  // largest force deviation that a run may go on with, negative: any
+  int stop_checks = 1;       // how many checks in a row it takes to stop
+  std::string select_path;   // where frames go whose largest force deviation is in [select_low, select_high), "": nowhere
+  double select_low = 0.0;
+  double select_high = 0.0;
   bool mass_check = true;
   bool selftest = true;
 };

@@ -122,11 +122,20 @@ ModelHandle open_shared_model(const OpenRequest& request, MPI_Comm world) {
   return handle;
 }
 
-SharedModelInfo describe_model(const deepmd_model* model) {
+EnsembleHandle make_ensemble(const std::vector<ModelHandle>& models) {
+  std::vector<deepmd_model*> members;
+  for (const ModelHandle& model : models) members.push_back(model.get());
+  deepmd_ensemble* ensemble = nullptr;
+  const deepmd_status status = deepmd_ensemble_new(static_cast<int>(members.size()), members.data(), &ensemble);
+  if (status != DEEPMD_OK) throw SharedModelError(deepmd_last_error());
+  return EnsembleHandle(ensemble);
+}
+
+SharedModelInfo describe_ensemble(const deepmd_ensemble* ensemble) {
   deepmd_info raw;
   std::memset(&raw, 0, sizeof(raw));
   raw.size = sizeof(raw);
-  if (deepmd_model_info(model, &raw) != DEEPMD_OK) throw SharedModelError(deepmd_last_error());
+  if (deepmd_ensemble_info(ensemble, &raw) != DEEPMD_OK) throw SharedModelError(deepmd_last_error());
   SharedModelInfo info;
   info.rcut = raw.rcut;
   info.type_map.assign(raw.type_map, raw.type_map + raw.n_types);
@@ -137,13 +146,6 @@ SharedModelInfo describe_model(const deepmd_model* model) {
   info.path_in_use = raw.path_in_use;
   info.min_pair_distance = raw.min_pair_distance;
   return info;
-}
-
-std::string first_difference(const SharedModelInfo& a, const SharedModelInfo& b) {
-  if (a.type_map != b.type_map) return "their type_map";
-  if (a.rcut != b.rcut) return "the cutoff radius";
-  if (a.dim_fparam != b.dim_fparam || a.has_default_fparam != b.has_default_fparam) return "fparam";
-  return a.dim_aparam != b.dim_aparam ? "aparam" : "";
 }
 
 NodeShare share_of_node(MPI_Comm world, int n_worlds) {

@@ -24,6 +24,11 @@ struct ModelDeleter {
 };
 using ModelHandle = std::unique_ptr<deepmd_model, ModelDeleter>;
 
+struct EnsembleDeleter {
+  void operator()(deepmd_ensemble* ensemble) const { deepmd_ensemble_free(ensemble); }
+};
+using EnsembleHandle = std::unique_ptr<deepmd_ensemble, EnsembleDeleter>;
+
 /// This rank's place on its node.
 struct NodeShare {
   int n_threads = 1;     // the environment's wish, else an equal share of the node's cores
@@ -39,7 +44,10 @@ struct OpenRequest {
 /// Collective over `world`: all ranks get the model, or all throw SharedModelError.
 ModelHandle open_shared_model(const OpenRequest& request, MPI_Comm world);
 
-/// Facts of an open model, copied out of deepmd_info.
+/// All models on one list. Throws SharedModelError with what does not fit together.
+EnsembleHandle make_ensemble(const std::vector<ModelHandle>& models);
+
+/// Facts of the first model of an ensemble, copied out of deepmd_info; rcut is the longest of all.
 struct SharedModelInfo {
   double rcut = 0.0;
   std::vector<std::string> type_map;
@@ -50,10 +58,7 @@ struct SharedModelInfo {
   std::string path_in_use;
   double min_pair_distance = 0.0;
 };
-SharedModelInfo describe_model(const deepmd_model* model);
-
-/// What two models of an ensemble do not have in common, in words; "" if they fit together.
-std::string first_difference(const SharedModelInfo& a, const SharedModelInfo& b);
+SharedModelInfo describe_ensemble(const deepmd_ensemble* ensemble);
 
 /// The text that rank `root` passed, on every rank.
 std::string broadcast_text(std::string text, int root, MPI_Comm world);

@@ -7,7 +7,8 @@
 #include "core/error.hpp"
 #include "core/type_map.hpp"
 #include "deepmd/deepmd.h"
-#include "model/model.hpp"
+#include "model/deviation.hpp"
+#include "model/ensemble.hpp"
 
 using deepmd::Error;
 using deepmd::text;
@@ -15,6 +16,12 @@ using deepmd::text;
 struct deepmd_model {
   deepmd::Model model;
   std::vector<const char*> type_names;
+};
+
+struct deepmd_ensemble {
+  std::vector<std::unique_ptr<deepmd_model>> owned;  // empty if the models belong to the caller
+  std::vector<deepmd_model*> models;
+  deepmd::Ensemble ensemble;
 };
 
 struct deepmd_neighbors {
@@ -218,5 +225,163 @@ deepmd_status deepmd_selftest(deepmd_model* model, double* worst) {
     require(model, "model");
     const double difference = model->model.selftest();
     if (worst) *worst = difference;
+  });
+}
+
+namespace {
+
+// The facts of a model into the caller's struct, which may be older or newer than this one.
+void give_info(const deepmd_model& model, double rcut, deepmd_info* info) {
+  deepmd_info all{};
+  all.size = sizeof(all);
+  if (deepmd_model_info(&model, &all) != DEEPMD_OK) throw Error(DEEPMD_ERROR_INTERNAL, last_error);
+  all.rcut = rcut;
+  all.size = std::min(read_struct(info, with_size<deepmd_info>(), "info").size, sizeof(all));
+  std::memcpy(info, &all, all.size);
+}
+
+deepmd_ensemble* make_ensemble(std::vector<std::unique_ptr<deepmd_model>> owned, std::vector<deepmd_model*> models) {
+  std::vector<deepmd::Model*> members;
+  for (deepmd_model* model : models) {
+    require(model, "a model of the ensemble");
+    members.push_back(&model->model);
+  }
+  return new deepmd_ensemble{std::move(owned), std::move(models), deepmd::Ensemble(std::move(members))};
+}
+
+// The caller's structs stand as far apart as their size says.
+std::vector<deepmd::Result> read_outputs(int n_outputs, const deepmd_output* outputs) {
+  if (n_outputs < 0) throw Error(DEEPMD_ERROR_ARGUMENT, text("n_outputs is ", n_outputs, ", expected 0 or more"));
+  std::vector<deepmd::Result> results;
+  const auto* next = reinterpret_cast<const char*>(outputs);
+  for (int k = 0; k < n_outputs; ++k) {
+    const auto* each = reinterpret_cast<const deepmd_output*>(next);
+    const auto wanted = read_struct(each, with_size<deepmd_output>(), "outputs");
+    results.push_back({wanted.energy, wanted.forces, wanted.virial, wanted.atom_energy, wanted.atom_virial});
+    next += wanted.size;
+  }
+  return results;
+}
+
+void check_counts(int n_models, long long n_rows, const char* name) {
+  if (n_models < 1) throw Error(DEEPMD_ERROR_ARGUMENT, text("n_models is ", n_models, ", expected at least one"));
+  if (n_rows < 0) throw Error(DEEPMD_ERROR_ARGUMENT, text(name, " is ", n_rows, ", expected 0 or more"));
+}
+
+void check_rows(int n_models, const double* const* rows, const char* name) {
+  for (int k = 0; rows && k < n_models; ++k) require(rows[k], name);
+}
+
+deepmd::ModelValues read_values(const deepmd_model_values* given, bool may_be_null) {
+  const auto values = read_struct(given, with_size<deepmd_model_values>(), "values");
+  check_counts(values.n_models, values.width, "width");
+  if (!may_be_null) require(values.values, "values");
+  check_rows(values.n_models, values.values, "an entry of values");
+  return {values.n_models, values.n_groups, static_cast<std::size_t>(values.width), values.values};
+}
+
+}  // namespace
+
+deepmd_status deepmd_ensemble_new(int n_models, deepmd_model* const* models, deepmd_ensemble** ensemble) {
+  return guarded([&] {
+    require(ensemble, "ensemble");
+    *ensemble = nullptr;
+    check_counts(n_models, 0, "n_models");
+    require(models, "models");
+    *ensemble = make_ensemble({}, std::vector<deepmd_model*>(models, models + n_models));
+  });
+}
+
+deepmd_status deepmd_ensemble_open(int n_models, const char* const* paths, const deepmd_open_options* options,
+                                   deepmd_ensemble** ensemble) {
+  return guarded([&] {
+    require(ensemble, "ensemble");
+    *ensemble = nullptr;
+    check_counts(n_models, 0, "n_models");
+    require(paths, "paths");
+    std::vector<std::unique_ptr<deepmd_model>> owned;
+    std::vector<deepmd_model*> models;
+    for (int k = 0; k < n_models; ++k) {
+      deepmd_model* opened = nullptr;
+      const deepmd_status status = deepmd_model_open(paths[k], options, &opened);
+      if (status != DEEPMD_OK) throw Error(status, std::string(last_error));
+      owned.emplace_back(opened);
+      models.push_back(opened);
+    }
+    *ensemble = make_ensemble(std::move(owned), std::move(models));
+  });
+}
+
+void deepmd_ensemble_free(deepmd_ensemble* ensemble) { delete ensemble; }
+
+deepmd_status deepmd_ensemble_info(const deepmd_ensemble* ensemble, deepmd_info* info) {
+  return guarded([&] {
+    require(ensemble, "ensemble");
+    give_info(*ensemble->models[0], ensemble->ensemble.rcut(), info);
+  });
+}
+
+deepmd_status deepmd_ensemble_evaluate(deepmd_ensemble* ensemble, const deepmd_input* input, int n_outputs,
+                                       deepmd_output* outputs) {
+  return guarded([&] {
+    require(ensemble, "ensemble");
+    const auto given = read_struct(input, with_size<deepmd_input>(), "input");
+    ensemble->ensemble.evaluate(to_request(given), read_outputs(n_outputs, outputs));
+  });
+}
+
+void deepmd_deviation_input_init(deepmd_deviation_input* input) {
+  if (!input) return;
+  *input = with_size<deepmd_deviation_input>();
+  input->relative = input->relative_v = -1;
+}
+
+void deepmd_deviation_init(deepmd_deviation* deviation) {
+  if (deviation) *deviation = with_size<deepmd_deviation>();
+}
+
+deepmd_status deepmd_deviation_compute(const deepmd_deviation_input* input, deepmd_deviation* deviation) {
+  return guarded([&] {
+    deepmd_deviation_input defaults;
+    deepmd_deviation_input_init(&defaults);
+    const auto given = read_struct(input, defaults, "input");
+    auto result = read_struct(deviation, with_size<deepmd_deviation>(), "deviation");
+    check_counts(given.n_models, given.n_atoms, "n_atoms");
+    if (given.n_atoms > 0) check_rows(given.n_models, given.forces, "an entry of forces");
+    const deepmd::FrameOpinions opinions{given.n_models,    static_cast<std::size_t>(given.n_atoms),
+                                         given.forces,      given.virials,
+                                         given.energies,    given.true_forces,
+                                         given.true_virial, given.true_energy,
+                                         given.relative,    given.relative_v,
+                                         given.n_counted};
+    std::vector<double> atoms(result.atoms ? 0 : opinions.n_atoms);
+    const deepmd::FrameDeviation found = frame_deviation(opinions, result.atoms ? result.atoms : atoms.data());
+    result.force = {found.force.max, found.force.min, found.force.avg};
+    result.virial = {found.virial.max, found.virial.min, found.virial.avg};
+    result.energy = found.energy;
+    std::memcpy(deviation, &result, std::min(result.size, sizeof(result)));
+  });
+}
+
+deepmd_status deepmd_deviation_mean(const deepmd_model_values* values, double* mean) {
+  return guarded([&] {
+    require(mean, "mean");
+    model_mean(read_values(values, false), mean);
+  });
+}
+
+deepmd_status deepmd_deviation_groups(const deepmd_model_values* values, const double* center, double* deviation) {
+  return guarded([&] {
+    require(deviation, "deviation");
+    group_deviation(read_values(values, false), center, deviation);
+  });
+}
+
+deepmd_status deepmd_deviation_relative(const deepmd_model_values* values, const double* center, double level,
+                                        double* deviation) {
+  return guarded([&] {
+    require(deviation, "deviation");
+    if (!(level >= 0)) throw Error(DEEPMD_ERROR_ARGUMENT, text("level is ", level, ", expected 0 or more"));
+    make_relative(read_values(values, center != nullptr), center, level, deviation);
   });
 }

@@ -14,7 +14,7 @@ from typing import Any
 
 from deepmd.errors import EngineError
 
-_PUBLIC = ("Model", "Neighbors", "version")
+_PUBLIC = ("Ensemble", "Model", "Neighbors", "deviation", "version")
 
 
 def native_folder() -> Path:

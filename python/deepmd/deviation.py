@@ -4,8 +4,9 @@ With F_i^k the force of model k on atom i and <> the mean over the models (popul
 
     devi_f(i) = sqrt( < |F_i^k - <F_i>|^2 > ),   devi_v(ab) = std_k W_ab / N,   devi_e = std_k E / N
 
-max, min and mean of devi_f over the atoms; max, min and root mean square of devi_v over the nine components. With
-reference data the reference stands in the place of the mean (``real_error``).
+max, min and mean of devi_f over the atoms; max, min and root mean square of devi_v over the nine components. Relative
+forms: devi_f(i) / (|<F_i>| + level), devi_v(ab) / (|<W_ab>| / N + level). With reference data the reference stands in
+the place of the mean (``real_error``). The core computes all of it, here as in LAMMPS.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Options:
 
     atomic: bool = False  # one more column per atom
     relative: float | None = None  # divide the force deviation of an atom by (its mean force + this level, eV/A)
-    relative_v: float | None = None  # divide the virial deviations by (norm of the mean virial + this level, eV/atom)
+    relative_v: float | None = None  # divide that of a virial component by (its mean + this level, eV/atom)
 
 
 @dataclass
@@ -45,65 +46,66 @@ class Labels:
 
     energy: np.ndarray
     force: np.ndarray
-    virial: np.ndarray
-
-
-def spread(values: np.ndarray, reference: np.ndarray | None) -> np.ndarray:
-    """Root mean square over the models (axis 0) of the distance from the reference, or from the models' mean."""
-    center = values.mean(axis=0) if reference is None else reference
-    return np.sqrt(((values - center) ** 2).mean(axis=0))
-
-
-def force_deviation(
-    force: np.ndarray, reference: np.ndarray | None = None, relative: float | None = None
-) -> np.ndarray:
-    """devi_f [n_frames, n_atoms] from forces [n_models, n_frames, n_atoms, 3]; reference [n_frames, n_atoms, 3]."""
-    deviation = np.linalg.norm(spread(force, reference), axis=-1)
-    if relative is not None:
-        scale = np.linalg.norm(force.mean(axis=0) if reference is None else reference, axis=-1)
-        deviation = deviation / (scale + relative)
-    return deviation
-
-
-def virial_deviation(
-    virial: np.ndarray, reference: np.ndarray | None = None, relative: float | None = None
-) -> np.ndarray:
-    """devi_v [n_frames, 9] from virials per atom [n_models, n_frames, 9] and a reference [n_frames, 9].
-
-    The relative form divides by the Frobenius norm of the mean virial of the frame.
-    """
-    deviation = spread(virial, reference)
-    if relative is not None:
-        scale = np.linalg.norm(virial.mean(axis=0) if reference is None else reference, axis=-1)
-        deviation = deviation / (scale[:, None] + relative)
-    return deviation
+    virial: np.ndarray | None
 
 
 def deviation_columns(predicted: Labels, reference: Labels | None = None, options: Options | None = None) -> np.ndarray:
     """The seven columns, and those of the atoms if asked for: [n_frames, 7 (+ n_atoms)].
 
-    reference: the same arrays without the axis of the models.
+    reference: the same arrays without the axis of the models; a virial of None is unknown, and its columns are nan.
     """
+    rows = []
+    for m in range(predicted.force.shape[1]):
+        true = None
+        if reference is not None:
+            virial = None if reference.virial is None else reference.virial[m]
+            true = Labels(reference.energy[m], reference.force[m], virial)
+        frame = Labels(predicted.energy[:, m], predicted.force[:, m], predicted.virial[:, m])
+        rows.append(frame_columns(frame, true, options))
+    return np.array(rows)
+
+
+def frame_columns(predicted: Labels, reference: Labels | None = None, options: Options | None = None) -> np.ndarray:
+    """The columns of one frame: arrays as in `Labels`, without the axis of the frames."""
+    from deepmd import core
+
     options = options or Options()
-    n_atoms = predicted.force.shape[2]
-    true = reference or Labels(None, None, None)
-    per_atom = force_deviation(predicted.force, true.force, options.relative)
-    true_virial = None if true.virial is None else true.virial / n_atoms
-    components = virial_deviation(predicted.virial / n_atoms, true_virial, options.relative_v)
-    columns = [
-        components.max(axis=1), components.min(axis=1), np.sqrt((components**2).mean(axis=1)),
-        per_atom.max(axis=1), per_atom.min(axis=1), per_atom.mean(axis=1),
-        spread(predicted.energy, true.energy) / n_atoms,
-    ]  # fmt: skip
-    table = np.stack(columns, axis=1)
-    return np.hstack([table, per_atom]) if options.atomic else table
+    levels = {"relative": options.relative, "relative_v": options.relative_v}
+    virials, true = predicted.virial, {}
+    if reference is not None:
+        true = {"true_forces": reference.force, "true_energy": reference.energy, "true_virial": reference.virial}
+        virials = None if reference.virial is None else virials
+    columns, atoms = core.deviation(predicted.force, virials, predicted.energy, **true, **levels)
+    return np.concatenate([columns, atoms]) if options.atomic else columns
 
 
-def predict(models: Sequence[Any], coord: Any, box: Any, atype: Any, **kwargs: Any) -> Labels:
-    """What each `DeepPot` of ``models`` says of the frames."""
-    results = [model.eval(coord, box, atype, **kwargs) for model in models]
-    energy, force, virial = (np.stack([result[k] for result in results]) for k in range(3))
-    return Labels(energy[:, :, 0], force, virial)
+class Committee:
+    """Several `DeepPot` models that answer together: one neighbour list and one check for all of them.
+
+    Types and parameters are those of the first model; models that list the same elements in another order are mapped,
+    and models that do not fit together are refused in words.
+    """
+
+    def __init__(self, models: Sequence[Any]) -> None:
+        from deepmd.core import Ensemble
+
+        self.models = list(models)
+        if not self.models:
+            raise InputError("the list of models is empty, expected at least one DeepPot")
+        self._ensemble = Ensemble([model.core for model in self.models])
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    @property
+    def first(self) -> Any:
+        """The model whose types and parameters count."""
+        return self.models[0]
+
+    def predict(self, positions: Any, types: Any, cell: Any = None, **parameters: Any) -> Labels:
+        """One frame: energies [n_models], forces [n_models, n_atoms, 3], virials [n_models, 9]."""
+        result = self._ensemble.evaluate(positions, types, cell, **parameters)
+        return Labels(result["energies"], result["forces"], result["virials"].reshape(len(self), 9))
 
 
 def calc_model_devi(
@@ -128,7 +130,7 @@ def calc_model_devi(
     coord, box, atype
         Frames as `DeepPot.eval` takes them; box None for open boundaries.
     models
-        At least two models with the same type map.
+        At least two models of the same elements (atype counts in the order of the first) and parameters.
     fname
         Also append the table to this file.
     frequency
@@ -136,8 +138,10 @@ def calc_model_devi(
     real_data
         Reference labels "energy" (n_frames), "force" (n_frames, n_atoms, 3), "virial" (n_frames, 9): deviations are
         then distances from these instead of from the mean of the models.
+    mixed_type, fparam, aparam
+        As in `DeepPot.eval`; atoms of type -1 only pad and count nowhere.
     atomic
-        Add one column per atom.
+        Add one column per atom (nan for those that pad).
     relative, relative_v
         Levels that make force and virial deviations relative.
 
@@ -146,29 +150,40 @@ def calc_model_devi(
     (n_frames, 8 or 8 + n_atoms): step, max_devi_v, min_devi_v, avg_devi_v (eV/atom), max_devi_f, min_devi_f, avg_devi_f
     (eV/A), devi_e (eV/atom), and with atomic the force deviation of each atom.
     """
-    check_type_maps(models)
-    predicted = predict(models, coord, box, atype, mixed_type=mixed_type, fparam=fparam, aparam=aparam)
-    reference = None
-    if real_data is not None:
-        shapes = (predicted.energy.shape[1:], predicted.force.shape[1:], predicted.virial.shape[1:])
-        keys = ("energy", "force", "virial")
-        reference = Labels(*(np.reshape(real_data[key], s) for key, s in zip(keys, shapes, strict=True)))
-    columns = deviation_columns(predicted, reference, Options(atomic, relative, relative_v))
-    table = np.column_stack([np.arange(len(columns)) * frequency, columns])
+    committee = Committee(models)
+    frames = committee.first.frames(coord, box, atype, mixed_type, fparam, aparam)
+    options, rows = Options(atomic, relative, relative_v), []
+    for m, (arguments, real) in enumerate(frames):
+        reference = None if real_data is None else _real(real_data, m, frames, real)
+        columns = frame_columns(committee.predict(**arguments), reference, options)
+        rows.append(_spread_atoms(columns, np.flatnonzero(real), len(real)) if atomic else columns)
+    table = np.column_stack([np.arange(len(rows)) * frequency, np.array(rows)])
     if fname is not None:
         write_table(fname, table)
     return table
 
 
-def check_type_maps(models: Sequence[Any]) -> None:
-    """Raises where models number the elements differently."""
-    maps = [model.get_type_map() for model in models]
-    for k, other in enumerate(maps):
-        if other != maps[0]:
-            raise InputError(
-                f"the models disagree about the type map: model 0 has {' '.join(maps[0])}, model {k} has "
-                f"{' '.join(other)}; train them with the same type_map"
-            )
+def _real(data: dict[str, np.ndarray], m: int, frames: Any, real: np.ndarray) -> Labels:
+    """Labels of frame m of ``real_data`` for its real atoms; without cells there may be no virial."""
+    n_frames = len(frames)
+    sizes = {"energy": n_frames, "force": 3 * n_frames * len(real), "virial": 9 * n_frames}
+    if frames.cells is None and data.get("virial") is None:
+        del sizes["virial"]
+    for key, size in sizes.items():
+        if data.get(key) is None or np.size(data[key]) != size:
+            got = "is absent" if data.get(key) is None else f"has {np.size(data[key])} numbers"
+            raise InputError(f"real_data: '{key}' {got}, expected {size} numbers for {n_frames} frames")
+    force = np.reshape(data["force"], (n_frames, -1, 3))[m][real]
+    virial = np.reshape(data["virial"], (n_frames, 9))[m] if "virial" in sizes else None
+    return Labels(np.reshape(data["energy"], n_frames)[m], force, virial)
+
+
+def _spread_atoms(columns: np.ndarray, places: np.ndarray, n_atoms: int) -> np.ndarray:
+    """The columns of a frame with those of its atoms at their places among ``n_atoms``; nan for padding."""
+    row = np.full(len(COLUMNS) + n_atoms, np.nan)
+    row[: len(COLUMNS)] = columns[: len(COLUMNS)]
+    row[len(COLUMNS) + places] = columns[len(COLUMNS) :]
+    return row
 
 
 def header_line(n_atoms: int = 0) -> str:
@@ -192,42 +207,39 @@ def main(args: argparse.Namespace) -> None:
     from deepmd.infer.deep_pot import DeepPot
 
     names = list(args.models or DEFAULT_MODELS)
-    models = [DeepPot(name) for name in names]
-    if len(models) < 2 and not args.real_error:
-        raise InputError(f"dp model-devi got {len(models)} model, expected at least two; give them after -m")
-    check_type_maps(models)
+    committee = Committee([DeepPot(name) for name in names])
+    if len(committee) < 2 and not args.real_error:
+        raise InputError("dp model-devi got 1 model, expected at least two; give them after -m")
     options = Options(args.atomic, args.relative, args.relative_v)
-    systems = load_systems(args.system, type_map=models[0].get_type_map())
+    systems = load_systems(args.system, type_map=committee.first.get_type_map())
     for system in _with_progress(systems):
-        columns = system_deviation(system, models, args.real_error, options)
+        columns = system_deviation(system, committee, args.real_error, options)
         table = np.column_stack([np.arange(len(columns)) * args.frequency, columns])
         write_table(args.output, table, str(system.name))
         log.info("%s: %d frames, largest force deviation %.3e", system.name, len(table), table[:, 4].max())
     log.info("model deviations of %d systems written to %s", len(systems), args.output)
 
 
-def system_deviation(system: Any, models: Sequence[Any], real_error: bool, options: Options) -> np.ndarray:
-    """Columns of one system, frame by frame: padding atoms of mixed data are left out."""
+def system_deviation(system: Any, committee: Committee, real_error: bool, options: Options) -> np.ndarray:
+    """Columns of one system, frame by frame: padding atoms of mixed data are left out (nan in the atoms' columns)."""
     from deepmd.infer.from_data import iterate
 
     rows = []
-    for frame in iterate(system, models[0], LABELS if real_error else ()):
-        predicted = predict(models, frame.positions, frame.cell, frame.types, **frame.parameters)
-        rows.append(deviation_columns(predicted, _reference(system, frame) if real_error else None, options))
-        if rows[-1].shape != rows[0].shape:
-            raise InputError(f"{system.name} holds frames with different numbers of atoms; leave --atomic out for them")
-    return np.concatenate(rows)
+    for frame in iterate(system, committee.first, LABELS if real_error else ()):
+        predicted = committee.predict(frame.positions, frame.types, frame.cell, **frame.parameters)
+        rows.append(frame_columns(predicted, _reference(system, frame) if real_error else None, options))
+    n_atoms = max(len(row) for row in rows) - len(COLUMNS)
+    return np.array([_spread_atoms(row, np.arange(len(row) - len(COLUMNS)), n_atoms) for row in rows])
 
 
 def _reference(system: Any, frame: DataFrame) -> Labels:
     """Labels of one frame; open boundaries have no virial, so its deviation is nan there."""
-    labels = frame.labels
-    if frame.cell is None:
-        labels = {"virial": np.full(9, np.nan), **labels}
-    missing = [key for key in LABELS if key not in labels]
+    needed = LABELS[:2] if frame.cell is None else LABELS
+    missing = [key for key in needed if key not in frame.labels]
     if missing:
         raise InputError(f"{system.name} lacks {', '.join(missing)}; --real_error compares with these labels")
-    return Labels(labels["energy"].reshape(1), labels["force"][None], labels["virial"].reshape(1, 9))
+    virial = frame.labels.get("virial")
+    return Labels(frame.labels["energy"], frame.labels["force"], virial)
 
 
 def _with_progress(systems: Sequence[Any]) -> Iterable[Any]:

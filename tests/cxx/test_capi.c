@@ -115,6 +115,78 @@ static void test_evaluate(deepmd_model* model) {
   EXPECT(deepmd_selftest(model, NULL) == DEEPMD_OK);
 }
 
+static void test_ensemble(deepmd_model* model) {
+  deepmd_model* models[2];
+  deepmd_ensemble* ensemble = NULL;
+  deepmd_info info;
+  deepmd_input input;
+  deepmd_output outputs[2];
+  double positions[6] = {0, 0, 0, 2.5, 0.1, 0};
+  int types[2] = {0, 1};
+  double energy[2] = {1, 2}, forces[2][6], alone[6];
+  int k;
+  models[0] = models[1] = model;
+  EXPECT_FAILS(deepmd_ensemble_new(0, models, &ensemble), DEEPMD_ERROR_ARGUMENT, "n_models is 0");
+  EXPECT_FAILS(deepmd_ensemble_new(2, NULL, &ensemble), DEEPMD_ERROR_ARGUMENT, "models is a null pointer");
+  EXPECT(deepmd_ensemble_new(2, models, &ensemble) == DEEPMD_OK);
+  info.size = sizeof(info);
+  EXPECT(deepmd_ensemble_info(ensemble, &info) == DEEPMD_OK && info.rcut == 5.0 && info.n_types == 2);
+  deepmd_input_init(&input);
+  input.n_local = 2;
+  input.positions = positions;
+  input.types = types;
+  for (k = 0; k < 2; ++k) {
+    deepmd_output_init(&outputs[k]);
+    outputs[k].energy = &energy[k];
+    outputs[k].forces = forces[k];
+  }
+  EXPECT(deepmd_ensemble_evaluate(ensemble, &input, 1, outputs) == DEEPMD_OK && energy[1] == 2);
+  EXPECT(deepmd_ensemble_evaluate(ensemble, &input, 2, outputs) == DEEPMD_OK && energy[1] == energy[0]);
+  outputs[0].forces = alone;
+  EXPECT(deepmd_evaluate(model, &input, outputs) == DEEPMD_OK && memcmp(alone, forces[1], sizeof(alone)) == 0);
+  EXPECT_FAILS(deepmd_ensemble_evaluate(ensemble, &input, 3, outputs), DEEPMD_ERROR_ARGUMENT, "the ensemble has 2");
+  types[0] = 7;
+  EXPECT_FAILS(deepmd_ensemble_evaluate(ensemble, &input, 2, outputs), DEEPMD_ERROR_ARGUMENT, "atom 1 has type 7");
+  deepmd_ensemble_free(ensemble);
+  deepmd_ensemble_free(NULL);
+}
+
+static void test_deviation(void) {
+  const double a[6] = {1, 2, 3, 0, 0, 0}, b[6] = {3, 2, -1, 0, 0, 4};
+  const double* forces[2];
+  const double virials[18] = {2, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0}, energies[2] = {1, 3};
+  const double truth[6] = {1, 2, 3, 0, 0, 0};
+  double atoms[2];
+  deepmd_deviation_input input;
+  deepmd_deviation result;
+  forces[0] = a;
+  forces[1] = b;
+  deepmd_deviation_input_init(&input);
+  deepmd_deviation_init(&result);
+  EXPECT_FAILS(deepmd_deviation_compute(&input, &result), DEEPMD_ERROR_ARGUMENT, "n_models is 0");
+  input.n_models = input.n_atoms = 2;
+  input.forces = forces;
+  result.atoms = atoms;
+  EXPECT(deepmd_deviation_compute(&input, &result) == DEEPMD_OK);
+  EXPECT(fabs(atoms[0] - sqrt(5.0)) < 1e-15 && atoms[1] == 2 && result.force.max == atoms[0]);
+  EXPECT(result.virial.max != result.virial.max && result.energy != result.energy); /* unknown: NaN */
+  input.virials = virials;
+  input.energies = energies;
+  EXPECT(deepmd_deviation_compute(&input, &result) == DEEPMD_OK && result.energy == 0.5);
+  EXPECT(result.virial.max == 1 && result.virial.min == 0 && fabs(result.virial.avg - 1 / 3.0) < 1e-15);
+  input.relative = 0;
+  input.relative_v = 2;
+  EXPECT(deepmd_deviation_compute(&input, &result) == DEEPMD_OK);
+  EXPECT(fabs(atoms[0] - sqrt(5.0) / 3) < 1e-15 && atoms[1] == 1 && result.virial.max == 0.25);
+  input.relative = -1;
+  input.true_forces = truth;
+  EXPECT(deepmd_deviation_compute(&input, &result) == DEEPMD_OK && fabs(atoms[0] - sqrt(10.0)) < 1e-15);
+  input.relative = 0; /* no force and no deviation is still no deviation */
+  input.true_forces = NULL;
+  forces[1] = a;
+  EXPECT(deepmd_deviation_compute(&input, &result) == DEEPMD_OK && atoms[0] == 0 && atoms[1] == 0);
+}
+
 int main(int argc, char** argv) {
   deepmd_model* model = NULL;
   if (argc != 2) return 2;
@@ -126,6 +198,8 @@ int main(int argc, char** argv) {
   }
   test_info(model);
   test_evaluate(model);
+  test_ensemble(model);
+  test_deviation();
   deepmd_model_free(model);
   printf("%d failures\n", n_failed);
   return n_failed ? 1 : 0;

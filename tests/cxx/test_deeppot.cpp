@@ -208,6 +208,12 @@ TEST(deviation_of_equal_models_is_zero) {
   Ghosts g(s);
   models.compute(e, f, v, g.coord, g.atype, s.box, g.nghost, g.list, 0);
   CHECK_NEAR(e[0], e[1], 0);
+  deepmd::DeepPot alone(model_path);
+  double energy;
+  std::vector<double> force, virial;
+  alone.compute(energy, force, virial, g.coord, g.atype, s.box, g.nghost, g.list, 0);
+  CHECK_NEAR(e[1], energy, 0);
+  check_near(f[1], force, 0, __LINE__);
 }
 
 TEST(deviation_has_the_stated_formula) {
@@ -222,6 +228,8 @@ TEST(deviation_has_the_stated_formula) {
   check_near(std, {std::sqrt(5.0)}, 1e-15, __LINE__);
   models.compute_relative_std_f(std, avg, 1.0);
   check_near(std, {std::sqrt(5.0) / 4.0}, 1e-15, __LINE__);
+  CHECK_THROWS(models.compute_avg(avg, std::vector<std::vector<double>>{{1, 2}, {1}}), deepmd::deepmd_exception,
+               "different lengths");
   double mean;
   models.compute_avg(mean, std::vector<double>{1.0, 2.0});
   CHECK_NEAR(mean, 1.5, 0);

@@ -14,9 +14,12 @@ LABELS = ["max_devi_v", "min_devi_v", "avg_devi_v", "max_devi_f", "min_devi_f", 
 HEADER = "#" + "step".rjust(11) + "".join(label.rjust(19) for label in LABELS)
 
 
-def expected_rows(frame: Frame, evaluate, level: float | None = None, level_v: float | None = None) -> np.ndarray:
+def expected_rows(
+    frame: Frame, evaluate, level: float | None = None, level_v: float | None = None, names: tuple = ENSEMBLE
+) -> np.ndarray:
     """[6 + n] the columns of one step, from the formulas."""
-    results = [evaluate(name, frame) for name in ENSEMBLE]
+    swapped = dataclasses.replace(frame, types=1 - frame.types)
+    results = [evaluate(name, swapped if name == "permuted" else frame) for name in names]
     forces = np.array([result["forces"] for result in results])
     mean = forces.mean(axis=0)
     force = np.sqrt((np.linalg.norm(forces - mean, axis=-1) ** 2).mean(axis=0))
@@ -32,6 +35,7 @@ def expected_rows(frame: Frame, evaluate, level: float | None = None, level_v: f
 
 def jobs_for(frame: Frame, models) -> list:
     paths = " ".join(str(models[name]) for name in ENSEMBLE)
+    unlike = " ".join(str(models[name]) for name in ("plain", "permuted", "long"))
     options = "atomic relative 0.7 relative_v 0.4"
     invisible = make_job("null", frame, f"{paths} out_file null.out", ("O", "H", "NULL"))
     extra = np.array([[1.0, 1.0, 1.0], [3.0, 4.0, 2.0]])
@@ -42,7 +46,8 @@ def jobs_for(frame: Frame, models) -> list:
         dataclasses.replace(
             invisible, positions=np.concatenate([frame.positions, extra]), types=np.append(invisible.types, [3, 3])
         ),
-        make_job("same", frame, f"{models['plain']} {models['plain']} out_file same.out"),
+        make_job("same", frame, f"{models['plain']} {models['plain']} {models['plain']} out_file same.out"),
+        make_job("unlike", frame, f"{unlike} atomic out_file unlike.out"),
     ]
 
 
@@ -59,6 +64,8 @@ def test_deviations_agree_with_the_formulas(ranks, frames, models, evaluate, tmp
     np.testing.assert_allclose(table["real"][0, 1:], plain[:6] * 23.060549, rtol=2e-6)
     np.testing.assert_allclose(table["null"][0, 1:], plain[:6], rtol=2e-6)
     assert not table["same"][0, 1:].any()
+    unlike = expected_rows(frame, evaluate, names=("plain", "permuted", "long"))
+    np.testing.assert_allclose(table["unlike"][0, 1:], unlike, rtol=2e-6)
     assert results["plain"].energy == pytest.approx(float(evaluate("plain", frame)["energy"]), abs=1e-8)
 
 

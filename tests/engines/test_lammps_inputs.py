@@ -109,6 +109,7 @@ def bad_files(files: dict[str, str], folder: Path) -> Table:
 def bad_words(files: dict[str, str], folder: Path) -> Table:
     """Words of pair_style."""
     plain = f"deepmd {files['plain']}"
+    two = f"deepmd {files['plain']} {files['other']}"
     vector = "compute v all reduce sum x y z"
     return {
         "unknown keyword": (script(f"{plain} bogus 1"), ["unknown keyword 'bogus'"]),
@@ -116,6 +117,26 @@ def bad_words(files: dict[str, str], folder: Path) -> Table:
         "word after the keywords": (script(f"{plain} atomic foo"), ["unknown keyword 'foo'"]),
         "unsupported keyword": (script(f"{plain} ttm 1"), ["'ttm'", "not supported", "aparam"]),
         "bad switch": (script(f"{plain} masscheck maybe"), ["'masscheck'", "on or off", "'maybe'"]),
+        "selection upside down": (
+            script(f"{two} select 0.3 0.1 x.extxyz"), ["'select'", "0.3 and 0.1", "lower one first"],
+        ),
+        "selection of nothing": (script(f"{two} select 0.1 0.1 x.extxyz"), ["'select'", "lower one first"]),
+        "selection without a name": (script(f"{two} select 0.1 0.3"), ["'select'", "value must follow"]),
+        "selection with a number": (script(f"{two} select 0.1 0.3 0.5"), ["'select'", "file name", "'0.5'"]),
+        "selection without levels": (script(f"{two} select x.extxyz"), ["'select'", "needs a number", "'x.extxyz'"]),
+        "selection of one model": (
+            script(f"{plain} select 0.1 0.3 x.extxyz"), ["'select'", "one model", "at least two"],
+        ),
+        "selection without deviations": (
+            script(f"{two} out_freq 0 select 0.1 0.3 x.extxyz"), ["'select'", "out_freq 0", "number of steps"],
+        ),
+        "stop without deviations": (script(f"{two} stop_above 1 out_freq 0"), ["'stop_above'", "out_freq 0"]),
+        "stop with one model": (script(f"{plain} stop_above 1"), ["'stop_above'", "one model"]),
+        "stop below nothing": (script(f"{two} stop_above -1"), ["'stop_above'", "not be negative"]),
+        "stop after no check": (script(f"{two} stop_above 1 checks 0"), ["checks", "at least one"]),
+        "deviation of one model": (
+            script(plain, after=["fix a all pair 1 deepmd devi_f 0"]), ["devi_f", "one model", "at least two"],
+        ),
         "fparam without numbers": (script(f"{plain} fparam"), ["'fparam'", "numbers"]),
         "fparam not taken": (script(f"{plain} fparam 1.0"), ["takes no fparam"]),
         "fparam missing": (script(f"deepmd {files['fparam']}"), ["needs 2", "fparam"]),
@@ -175,6 +196,7 @@ def bad_elements(files: dict[str, str], folder: Path) -> Table:
 def bad_surroundings(files: dict[str, str], folder: Path) -> Table:
     """What the rest of the input does."""
     plain = f"deepmd {files['plain']}"
+    two = f"deepmd {files['plain']} {files['other']}"
     return {
         "units lj": (script(plain, start=["units lj", "atom_style atomic"]), ["units lj", "units metal"]),
         "newton off": (
@@ -191,16 +213,43 @@ def bad_surroundings(files: dict[str, str], folder: Path) -> Table:
             ["special_bonds", "lj/coul 1 1 1"],
         ),
         "ensemble of other elements": (
-            script(f"deepmd {files['plain']} {files['permuted']}"),
-            ["plain.pth", "permuted.pth", "type_map"],
+            script(f"deepmd {files['plain']} {files['metals']}"),
+            ["plain.pth", "metals.pth", "O H and Co Ni", "same type_map"],
         ),
-        "ensemble of other cutoffs": (
-            script(f"deepmd {files['plain']} {files['long']}"),
-            ["plain.pth", "long.pth", "cutoff"],
+        "ensemble with and without a type": (
+            script(f"deepmd {files['plain']} {files['hydrogen']}"),
+            ["hydrogen.pth", "O H and H", "same type_map"],
+        ),
+        "ensemble of other parameters": (
+            script(f"deepmd {files['fparam']} {files['default_fparam']} fparam 1 2"),
+            ["do not fit together", "2 and 1 fparam", "numb_fparam"],
+        ),
+        "ensemble of other atomic parameters": (
+            script(f"deepmd {files['default_fparam']} {files['aparam']} fparam 1"),
+            ["do not fit together", "0 and 1 aparam", "numb_aparam"],
         ),
         "unwritable deviations": (
             script(f"deepmd {files['plain']} {files['other']} out_file {files['nowhere']}"),
             ["model_devi.out", "No such file"],
+        ),
+        "other columns than before": (
+            script(f"deepmd {files['plain']} {files['other']} out_file {folder / 'columns.out'}", after=[
+                f"pair_style deepmd {files['plain']} {files['other']} atomic out_file {folder / 'columns.out'}",
+            ]),
+            ["columns.out", "other columns", "another out_file"],
+        ),
+        "frames into nowhere": (
+            script(f"{two} out_file {folder / 'x.out'} select 0 1 {Path(files['nowhere']).parent / 'x.extxyz'}"),
+            ["selected frames", "x.extxyz", "No such file"],
+        ),
+        "frames into a file": (
+            script(f"{two} out_file {folder / 'y.out'} select 0 1 {files['text']}"),
+            ["selected frames", "text.pth"],
+        ),
+        "a folder in a slab": (
+            script(f"{two} out_file {folder / 'z.out'} select 0 1 {folder / 'slab'}",
+                   create=["boundary p p f", *CREATE[1:]]),
+            ["periodic in 2", ".extxyz"],
         ),
         "atomic with holes in the IDs": (
             script(
@@ -259,6 +308,8 @@ def good_inputs(files: dict[str, str], folder: Path) -> dict[str, list[str]]:
         "bonds of tiny weight": script(plain, **bonded(folder / "tiny.data", "lj/coul 1e-50 1e-50 1e-50")),
         "invisible type": script(plain, "* * O NULL"),
         "all invisible": script(plain, "* * NULL NULL"),
+        "models in another order": script(f"{plain} {files['permuted']} out_file {folder / 'order.out'}"),
+        "models of another cutoff": script(f"{plain} {files['long']} out_file {folder / 'cutoff.out'}"),
     }  # fmt: skip
 
 
@@ -292,7 +343,8 @@ def test_a_right_input_runs(name, answers):
 
 def test_masses_and_defaults_do_not_change_the_energy(answers):
     energy = {name: answers[name]["energy"] for name in good_inputs(NAMES, Path("/tmp"))}
-    same = ("bare line with masses", "deuterium", "bare line with deuterium", "self-test off", "two models of one kind")
+    same = ("bare line with masses", "deuterium", "bare line with deuterium", "self-test off", "two models of one kind",
+            "models in another order", "models of another cutoff")  # fmt: skip
     for name in same:
         assert energy[name] == energy["names"]
     assert energy["default fparam"] == energy["fparam over the default"] != energy["names"]

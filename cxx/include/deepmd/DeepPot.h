@@ -83,9 +83,7 @@ class DeepPot {
                const std::vector<int>& atype, const std::vector<V>& box, const int nghost, const InputNlist& lmp_list,
                const int& ago, const std::vector<V>& fparam = std::vector<V>(),
                const std::vector<V>& aparam = std::vector<V>()) {
-    Call call(coord, atype, box, fparam, aparam);
-    call.use_list(nghost, lmp_list, ago);
-    run(call).give(ener, force, virial);
+    run(Call(coord, atype, box, nghost, lmp_list, ago, fparam, aparam)).give(ener, force, virial);
   }
 
   template <class Energy, class V>
@@ -93,8 +91,7 @@ class DeepPot {
                std::vector<V>& atom_virial, const std::vector<V>& coord, const std::vector<int>& atype,
                const std::vector<V>& box, const int nghost, const InputNlist& lmp_list, const int& ago,
                const std::vector<V>& fparam = std::vector<V>(), const std::vector<V>& aparam = std::vector<V>()) {
-    Call call(coord, atype, box, fparam, aparam);
-    call.use_list(nghost, lmp_list, ago);
+    Call call(coord, atype, box, nghost, lmp_list, ago, fparam, aparam);
     call.atomic = true;
     run(call).give(ener, force, virial, atom_energy, atom_virial);
   }
@@ -143,14 +140,22 @@ class DeepPot {
   }
 
  private:
+  friend class DeepPotModelDevi;
+
   // Arguments of one compute, in double precision.
   struct Call {
     template <class V>
     Call(const std::vector<V>& coord_, const std::vector<int>& atype_, const std::vector<V>& box_,
-         const std::vector<V>& fparam_, const std::vector<V>& aparam_)
+         const std::vector<V>& fparam_ = std::vector<V>(), const std::vector<V>& aparam_ = std::vector<V>())
         : coord(coord_.begin(), coord_.end()), box(box_.begin(), box_.end()), fparam(fparam_.begin(), fparam_.end()),
           aparam(aparam_.begin(), aparam_.end()), atype(atype_) {}
-    void use_list(int nghost_, const InputNlist& list_, int ago_) { nghost = nghost_, list = &list_, ago = ago_; }
+    template <class V>
+    Call(const std::vector<V>& coord_, const std::vector<int>& atype_, const std::vector<V>& box_, int nghost_,
+         const InputNlist& list_, int ago_, const std::vector<V>& fparam_ = std::vector<V>(),
+         const std::vector<V>& aparam_ = std::vector<V>())
+        : Call(coord_, atype_, box_, fparam_, aparam_) {
+      nghost = nghost_, list = &list_, ago = ago_;
+    }
 
     std::vector<double> coord, box, fparam, aparam;
     const std::vector<int>& atype;
@@ -200,7 +205,10 @@ class DeepPot {
     return values.data() + (values.size() == size ? 0 : frame * size);
   }
 
-  Answers run(const Call& call) {
+  Answers run(const Call& call) { return run(call, nullptr, 1)[0]; }
+
+  // The answers of several models, of which this is the first; without an ensemble its own.
+  std::vector<Answers> run(const Call& call, deepmd_ensemble* ensemble, std::size_t n_models) {
     info();
     std::size_t n_all = call.atype.size(), n_frames = 1;
     if (call.n_mixed_frames > 0) {
@@ -214,17 +222,26 @@ class DeepPot {
                         std::to_string(call.atype.size()) + " entries of atype, or a multiple of that");
     detail::require(call.nghost >= 0 && static_cast<std::size_t>(call.nghost) <= n_all,
                     "nghost is not between 0 and the number of atoms");
-    Answers all;
-    all.energy.resize(n_frames);
-    all.force.resize(n_frames * n_all * 3);
-    all.virial.resize(n_frames * 9);
-    all.atom_energy.resize(call.atomic ? n_frames * n_all : 0);
-    all.atom_virial.resize(call.atomic ? n_frames * n_all * 9 : 0);
-    for (std::size_t frame = 0; frame < n_frames; ++frame) run_frame(call, frame, n_frames, n_all, all);
-    return all;
+    Answers one;
+    one.energy.resize(n_frames);
+    one.force.resize(n_frames * n_all * 3);
+    one.virial.resize(n_frames * 9);
+    one.atom_energy.resize(call.atomic ? n_frames * n_all : 0);
+    one.atom_virial.resize(call.atomic ? n_frames * n_all * 9 : 0);
+    Target target = {ensemble, n_frames, n_all, std::vector<Answers>(n_models, one)};
+    for (std::size_t frame = 0; frame < n_frames; ++frame) run_frame(call, frame, target);
+    return std::move(target.answers);
   }
 
-  void run_frame(const Call& call, std::size_t frame, std::size_t n_frames, std::size_t n_all, Answers& all) {
+  // Who answers, and where the answers go.
+  struct Target {
+    deepmd_ensemble* ensemble;
+    std::size_t n_frames, n_all;
+    std::vector<Answers> answers;  // [n_models]
+  };
+
+  void run_frame(const Call& call, std::size_t frame, Target& target) {
+    const std::size_t n_frames = target.n_frames, n_all = target.n_all;
     const int* types = call.atype.data() + (call.n_mixed_frames > 0 ? frame * n_all : 0);
     const detail::KeptAtoms kept(types, static_cast<int>(n_all), call.nghost);
     const std::size_t n_kept = kept.atoms.size(), n_local = n_all - static_cast<std::size_t>(call.nghost);
@@ -257,27 +274,43 @@ class DeepPot {
     } else {
       input.cell = part(call.box, 9, frame, n_frames, "box");
     }
-    evaluate(input, kept, frame, n_all, all);
+    evaluate(input, kept, frame, target);
   }
 
-  void evaluate(const deepmd_input& input, const detail::KeptAtoms& kept, std::size_t frame, std::size_t n_all,
-                Answers& all) {
-    const std::size_t n_kept = kept.atoms.size();
+  // What one model says about the atoms that were kept.
+  struct Kept {
+    std::vector<double> forces, atom_energy, atom_virial;
+  };
+
+  void evaluate(const deepmd_input& input, const detail::KeptAtoms& kept, std::size_t frame, Target& target) {
+    const std::size_t n_kept = kept.atoms.size(), n_models = target.answers.size();
+    const bool atomic = !target.answers[0].atom_virial.empty();
+    const Kept empty = {std::vector<double>(3 * n_kept), std::vector<double>(n_kept),
+                        std::vector<double>(atomic ? 9 * n_kept : 0)};
+    std::vector<Kept> found(n_models, empty);
+    std::vector<deepmd_output> outputs(n_models);
+    for (std::size_t k = 0; k < n_models; ++k) {
+      deepmd_output_init(&outputs[k]);
+      outputs[k].energy = &target.answers[k].energy[frame];
+      outputs[k].forces = found[k].forces.data();
+      outputs[k].virial = &target.answers[k].virial[9 * frame];
+      outputs[k].atom_energy = atomic ? found[k].atom_energy.data() : nullptr;
+      outputs[k].atom_virial = atomic ? found[k].atom_virial.data() : nullptr;
+    }
+    detail::check(target.ensemble ? deepmd_ensemble_evaluate(target.ensemble, &input, static_cast<int>(n_models),
+                                                             outputs.data())
+                                  : deepmd_evaluate(model_.get(), &input, outputs.data()));
+    for (std::size_t k = 0; k < n_models; ++k) give_back(found[k], kept, frame * target.n_all, target.answers[k]);
+  }
+
+  // To the places of the kept atoms among all, from place `start` on.
+  static void give_back(const Kept& found, const detail::KeptAtoms& kept, std::size_t start, Answers& all) {
     const bool atomic = !all.atom_virial.empty();
-    std::vector<double> forces(3 * n_kept), atom_energy(n_kept), atom_virial(atomic ? 9 * n_kept : 0);
-    deepmd_output output;
-    deepmd_output_init(&output);
-    output.energy = &all.energy[frame];
-    output.forces = forces.data();
-    output.virial = &all.virial[9 * frame];
-    output.atom_energy = atomic ? atom_energy.data() : nullptr;
-    output.atom_virial = atomic ? atom_virial.data() : nullptr;
-    detail::check(deepmd_evaluate(model_.get(), &input, &output));
-    for (std::size_t k = 0; k < n_kept; ++k) {
-      const std::size_t to = frame * n_all + static_cast<std::size_t>(kept.atoms[k]);
-      for (std::size_t a = 0; a < 3; ++a) all.force[3 * to + a] = forces[3 * k + a];
-      if (atomic) all.atom_energy[to] = atom_energy[k];
-      for (std::size_t a = 0; atomic && a < 9; ++a) all.atom_virial[9 * to + a] = atom_virial[9 * k + a];
+    for (std::size_t k = 0; k < kept.atoms.size(); ++k) {
+      const std::size_t to = start + static_cast<std::size_t>(kept.atoms[k]);
+      for (std::size_t a = 0; a < 3; ++a) all.force[3 * to + a] = found.forces[3 * k + a];
+      if (atomic) all.atom_energy[to] = found.atom_energy[k];
+      for (std::size_t a = 0; atomic && a < 9; ++a) all.atom_virial[9 * to + a] = found.atom_virial[9 * k + a];
     }
   }
 

@@ -146,6 +146,83 @@ DEEPMD_API deepmd_status deepmd_evaluate(deepmd_model* model, const deepmd_input
 /* Re-evaluates the frames stored in the file through this library; *worst gets the largest force difference (eV/A). */
 DEEPMD_API deepmd_status deepmd_selftest(deepmd_model* model, double* worst);
 
+/* ------------------------------------------------------------------------------------------- ensembles */
+
+/* Several models for the same atoms: one checked request and one neighbour list serve all of them. Types, defaults and
+ * parameters are those of model 0. The models must know the same elements (another order of type_map is mapped) and take
+ * the same numbers of parameters; cutoffs may differ. */
+typedef struct deepmd_ensemble deepmd_ensemble; /* opaque; uses its models, so one thread at a time for all of them */
+
+/* From open models, which must outlive the ensemble. DEEPMD_ERROR_ARGUMENT says in words what does not fit together. */
+DEEPMD_API deepmd_status deepmd_ensemble_new(int n_models, deepmd_model* const* models, deepmd_ensemble** ensemble);
+/* Opens the files paths [n_models], all with the same options (no content), and frees the models with the ensemble. */
+DEEPMD_API deepmd_status deepmd_ensemble_open(int n_models, const char* const* paths, const deepmd_open_options* options,
+                                              deepmd_ensemble** ensemble);
+DEEPMD_API void deepmd_ensemble_free(deepmd_ensemble* ensemble);
+/* The facts of model 0, with the longest cutoff of all models as rcut: the one that a list from outside must reach. */
+DEEPMD_API deepmd_status deepmd_ensemble_info(const deepmd_ensemble* ensemble, deepmd_info* info);
+/* Evaluates models 0 to n_outputs - 1, at most all; outputs [n_outputs], each with its own wishes, model k into entry k.
+ * So one output is an ordinary step with model 0, and the others need only run where a deviation is wanted. */
+DEEPMD_API deepmd_status deepmd_ensemble_evaluate(deepmd_ensemble* ensemble, const deepmd_input* input, int n_outputs,
+                                                  deepmd_output* outputs);
+
+/* ------------------------------------------------------------------------------------------- deviation */
+
+/* How far models disagree, with <> the mean over the models (population statistics):
+ *   force of atom i         e_i  = sqrt(< |F_i - <F_i>|^2 >)
+ *   virial component ab     e_ab = sqrt(< (W_ab - <W_ab>)^2 >) / N
+ *   energy                  e    = sqrt(< (E - <E>)^2 >) / N
+ *   relative forms          e_i / (|<F_i>| + relative),   e_ab / (|<W_ab>| / N + relative_v)
+ * If the true values are given, they stand in the place of <>. Equal models deviate by exactly zero. */
+typedef struct deepmd_deviation_input { /* null pointers: unknown; what needs them comes out as NaN */
+  size_t size;
+  int n_models;
+  int n_atoms;                  /* atoms whose forces are compared; may be 0 */
+  const double* const* forces;  /* [n_models] pointers to [n_atoms][3] */
+  const double* virials;        /* [n_models][3][3] */
+  const double* energies;       /* [n_models] */
+  const double* true_forces;    /* [n_atoms][3], or NULL: distance from the mean of the models */
+  const double* true_virial;    /* [3][3] or NULL */
+  const double* true_energy;    /* [1] or NULL */
+  double relative;              /* level, eV/Angstrom; negative (the default): absolute deviations */
+  double relative_v;            /* level, eV per atom; negative (the default): absolute deviations */
+  double n_counted;             /* N, if the forces are only a part of the atoms; 0 (the default): n_atoms */
+} deepmd_deviation_input;
+
+typedef struct deepmd_spread {
+  double max, min, avg;
+} deepmd_spread;
+
+typedef struct deepmd_deviation {
+  size_t size;
+  deepmd_spread force;   /* eV/Angstrom; avg is the mean over the atoms */
+  deepmd_spread virial;  /* eV per atom; avg is the root mean square over the nine components */
+  double energy;         /* eV per atom */
+  double* atoms;         /* [n_atoms] e_i, set before the call, or NULL */
+} deepmd_deviation;
+
+DEEPMD_API void deepmd_deviation_input_init(deepmd_deviation_input* input);
+DEEPMD_API void deepmd_deviation_init(deepmd_deviation* deviation);
+DEEPMD_API deepmd_status deepmd_deviation_compute(const deepmd_deviation_input* input, deepmd_deviation* deviation);
+
+/* The same formulas for any quantity: n_groups groups of `width` numbers (3 for forces, 1 for virials). */
+typedef struct deepmd_model_values {
+  size_t size;
+  int n_models;
+  int width;
+  size_t n_groups;
+  const double* const* values;  /* [n_models] pointers to [n_groups][width] */
+} deepmd_model_values;
+
+/* mean [n_groups][width] over the models. */
+DEEPMD_API deepmd_status deepmd_deviation_mean(const deepmd_model_values* values, double* mean);
+/* deviation [n_groups] from center [n_groups][width], or from the models' mean if it is NULL. */
+DEEPMD_API deepmd_status deepmd_deviation_groups(const deepmd_model_values* values, const double* center,
+                                                 double* deviation);
+/* Divides deviation [n_groups] by (|center| + level). With a center, the values themselves may be NULL. */
+DEEPMD_API deepmd_status deepmd_deviation_relative(const deepmd_model_values* values, const double* center, double level,
+                                                   double* deviation);
+
 #ifdef __cplusplus
 }
 #endif

@@ -3,7 +3,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -142,6 +144,63 @@ struct Arguments {
   py::object list;
 };
 
+// A list handed in as (first, index) or (first, index, shift).
+struct ListArguments {
+  explicit ListArguments(const py::object& given) : ListArguments(as_tuple(given)) {}
+  explicit ListArguments(const py::tuple& parts)
+      : first(parts[0], {-1}, "the list's first"),
+        index(parts[1], {-1}, "the list's index"),
+        shift(parts.size() > 2 ? py::object(parts[2]) : py::none(), {-1, 3}, "the list's shift") {
+    const py::ssize_t n_pairs = first.array.size() > 0 ? first.array.data()[first.array.size() - 1] : -1;
+    if (index.array.size() != n_pairs || (shift.data != nullptr && shift.array.shape(0) != n_pairs)) {
+      refuse_argument("the list's index and shift have other lengths than the last entry of first tells");
+    }
+    list = {sizeof(deepmd_list), static_cast<int>(first.array.size()) - 1, first.data, index.data, shift.data};
+  }
+  static py::tuple as_tuple(const py::object& given) {
+    if (py::isinstance<py::tuple>(given) && (py::len(given) == 2 || py::len(given) == 3)) return given;
+    refuse_argument("list is not a tuple (first, index) or (first, index, shift); pass one");
+  }
+  Optional<Longs> first;
+  Optional<Ints> index, shift;
+  deepmd_list list;
+};
+
+// Checks the arrays and calls run(deepmd_input) while they live.
+template <class Run>
+py::dict with_input(const deepmd_info& info, const Arguments& given, Run&& run) {
+  const auto positions = to_array<Doubles>(given.positions, {-1, 3}, "positions");
+  const py::ssize_t n_all = positions.shape(0);
+  const auto types = to_array<Ints>(given.types, {n_all}, "types");
+  if (given.n_local > n_all) refuse_argument("n_local is larger than the number of positions; pass all atoms");
+  const py::ssize_t n_local = given.n_local < 0 ? n_all : given.n_local;
+  const Optional<Doubles> cell(given.cell, {3, 3}, "cell");
+  const Optional<Ints> pbc(given.pbc, {3}, "pbc");
+  const Optional<Doubles> fparam(given.fparam, {info.dim_fparam}, "fparam");
+  const Optional<Doubles> aparam(given.aparam, {n_local, info.dim_aparam}, "aparam");
+
+  deepmd_input input;
+  deepmd_input_init(&input);
+  input.n_local = static_cast<int>(n_local);
+  input.n_ghost = static_cast<int>(n_all - n_local);
+  input.positions = positions.data();
+  input.types = types.data();
+  input.cell = cell.data;
+  input.pbc = pbc.data;
+  input.fparam = fparam.data;
+  input.aparam = aparam.data;
+  if (!given.list.is_none()) {
+    const ListArguments list(given.list);
+    input.list = &list.list;
+    return run(input);
+  }
+  if (given.neighbors) {
+    given.neighbors->update(given.positions, given.cell, given.pbc);
+    input.list = &given.neighbors->list();
+  }
+  return run(input);
+}
+
 class Model {
  public:
   Model(const std::string& path, bool run_selftest, int n_threads, int gpu_rank) {
@@ -170,62 +229,14 @@ class Model {
     return worst;
   }
 
-  py::dict evaluate(const Arguments& given) {
-    const auto positions = to_array<Doubles>(given.positions, {-1, 3}, "positions");
-    const py::ssize_t n_all = positions.shape(0);
-    const auto types = to_array<Ints>(given.types, {n_all}, "types");
-    if (given.n_local > n_all) refuse_argument("n_local is larger than the number of positions; pass all atoms");
-    const py::ssize_t n_local = given.n_local < 0 ? n_all : given.n_local;
-    const Optional<Doubles> cell(given.cell, {3, 3}, "cell");
-    const Optional<Ints> pbc(given.pbc, {3}, "pbc");
-    const Optional<Doubles> fparam(given.fparam, {info_.dim_fparam}, "fparam");
-    const Optional<Doubles> aparam(given.aparam, {n_local, info_.dim_aparam}, "aparam");
+  deepmd_model* handle() const { return handle_.get(); }
+  std::mutex& mutex() { return mutex_; }
 
-    deepmd_input input;
-    deepmd_input_init(&input);
-    input.n_local = static_cast<int>(n_local);
-    input.n_ghost = static_cast<int>(n_all - n_local);
-    input.positions = positions.data();
-    input.types = types.data();
-    input.cell = cell.data;
-    input.pbc = pbc.data;
-    input.fparam = fparam.data;
-    input.aparam = aparam.data;
-    if (!given.list.is_none()) {
-      const ListArguments list(given.list);
-      input.list = &list.list;
-      return run(input, given.atomic);
-    }
-    if (given.neighbors) {
-      given.neighbors->update(given.positions, given.cell, given.pbc);
-      input.list = &given.neighbors->list();
-    }
-    return run(input, given.atomic);
+  py::dict evaluate(const Arguments& given) {
+    return with_input(info_, given, [&](const deepmd_input& input) { return run(input, given.atomic); });
   }
 
  private:
-  // A list handed in as (first, index) or (first, index, shift).
-  struct ListArguments {
-    explicit ListArguments(const py::object& given) : ListArguments(as_tuple(given)) {}
-    explicit ListArguments(const py::tuple& parts)
-        : first(parts[0], {-1}, "the list's first"),
-          index(parts[1], {-1}, "the list's index"),
-          shift(parts.size() > 2 ? py::object(parts[2]) : py::none(), {-1, 3}, "the list's shift") {
-      const py::ssize_t n_pairs = first.array.size() > 0 ? first.array.data()[first.array.size() - 1] : -1;
-      if (index.array.size() != n_pairs || (shift.data != nullptr && shift.array.shape(0) != n_pairs)) {
-        refuse_argument("the list's index and shift have other lengths than the last entry of first tells");
-      }
-      list = {sizeof(deepmd_list), static_cast<int>(first.array.size()) - 1, first.data, index.data, shift.data};
-    }
-    static py::tuple as_tuple(const py::object& given) {
-      if (py::isinstance<py::tuple>(given) && (py::len(given) == 2 || py::len(given) == 3)) return given;
-      refuse_argument("list is not a tuple (first, index) or (first, index, shift); pass one");
-    }
-    Optional<Longs> first;
-    Optional<Ints> index, shift;
-    deepmd_list list;
-  };
-
   py::dict run(const deepmd_input& input, bool atomic) {
     const py::ssize_t n_local = input.n_local, n_all = n_local + input.n_ghost;
     double energy = 0;
@@ -263,7 +274,76 @@ class Model {
   deepmd_info info_{};
 };
 
+// Results of several models: energies [n_models], forces [n_models, n_all, 3], virials [n_models, 3, 3].
+class Ensemble {
+ public:
+  explicit Ensemble(const py::iterable& models) : kept_(models) {
+    std::vector<deepmd_model*> handles;
+    for (const py::handle& model : kept_) {
+      models_.push_back(&py::cast<Model&>(model));
+      handles.push_back(models_.back()->handle());
+    }
+    deepmd_ensemble* created = nullptr;
+    check(deepmd_ensemble_new(static_cast<int>(handles.size()), handles.data(), &created));
+    handle_.reset(created);
+    info_.size = sizeof(info_);
+    check(deepmd_ensemble_info(created, &info_));
+  }
+
+  const deepmd_info& info() const { return info_; }
+
+  py::dict evaluate(const Arguments& given) {
+    return with_input(info_, given, [&](const deepmd_input& input) { return run(input); });
+  }
+
+ private:
+  py::dict run(const deepmd_input& input) {
+    const auto n_models = static_cast<py::ssize_t>(models_.size());
+    const py::ssize_t n_all = input.n_local + static_cast<py::ssize_t>(input.n_ghost);
+    py::array_t<double> energies(n_models), forces(std::vector<py::ssize_t>{n_models, n_all, 3});
+    py::array_t<double> virials(std::vector<py::ssize_t>{n_models, 3, 3});
+    std::vector<deepmd_output> outputs(models_.size());
+    for (py::ssize_t k = 0; k < n_models; ++k) {
+      deepmd_output& output = outputs[static_cast<std::size_t>(k)];
+      deepmd_output_init(&output);
+      output.energy = energies.mutable_data() + k;
+      output.forces = forces.mutable_data() + 3 * n_all * k;
+      output.virial = virials.mutable_data() + 9 * k;
+    }
+    without_lock([&] {
+      std::vector<std::unique_lock<std::mutex>> locks;
+      for (std::mutex* mutex : mutexes()) locks.emplace_back(*mutex);
+      return deepmd_ensemble_evaluate(handle_.get(), &input, static_cast<int>(n_models), outputs.data());
+    });
+    py::dict result;
+    result["energies"] = energies;
+    result["forces"] = forces;
+    result["virials"] = virials;
+    return result;
+  }
+
+  // Of its models and its own, each once and always in the same order, so that two ensembles cannot wait for each other.
+  std::vector<std::mutex*> mutexes() {
+    std::vector<std::mutex*> all = {&mutex_};
+    for (Model* model : models_) all.push_back(&model->mutex());
+    std::sort(all.begin(), all.end(), std::less<std::mutex*>());
+    all.erase(std::unique(all.begin(), all.end()), all.end());
+    return all;
+  }
+
+  struct Free {
+    void operator()(deepmd_ensemble* ensemble) const { deepmd_ensemble_free(ensemble); }
+  };
+  py::list kept_;  // the models live as long as this
+  std::vector<Model*> models_;
+  std::unique_ptr<deepmd_ensemble, Free> handle_;
+  std::mutex mutex_;
+  deepmd_info info_{};
+};
+
 }  // namespace
+
+void bind_deviation(py::module_& m);  // deviation.cpp
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled core: open models, neighbour lists, evaluation. Lengths in Angstrom, energies in eV.";
@@ -302,4 +382,19 @@ PYBIND11_MODULE(_core, m) {
           py::arg("neighbors") = nullptr, py::arg("n_local") = -1, py::arg("list") = py::none(),
           "Energy (eV), forces [n_all, 3], virial [3, 3]; if atomic also atom_energy [n_local], atom_virial "
           "[n_all, 3, 3].");
+
+  py::class_<Ensemble>(m, "Ensemble", "Several models for the same atoms: one checked request and one list for all.")
+      .def(py::init<const py::iterable&>(), py::arg("models"))
+      .def_property_readonly("rcut", [](const Ensemble& ensemble) { return ensemble.info().rcut; })
+      .def(
+          "evaluate",
+          [](Ensemble& ensemble, const py::object& positions, const py::object& types, const py::object& cell,
+             const py::object& pbc, const py::object& fparam, const py::object& aparam, Neighbors* neighbors) {
+            return ensemble.evaluate(
+                {positions, types, cell, pbc, fparam, aparam, false, neighbors, -1, py::none()});
+          },
+          py::arg("positions"), py::arg("types"), py::arg("cell") = py::none(), py::arg("pbc") = py::none(),
+          py::arg("fparam") = py::none(), py::arg("aparam") = py::none(), py::arg("neighbors") = nullptr,
+          "energies [n_models] (eV), forces [n_models, n_atoms, 3], virials [n_models, 3, 3].");
+  bind_deviation(m);
 }

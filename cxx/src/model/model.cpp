@@ -18,13 +18,20 @@ Model::Model(ModelFile file, const DeviceChoice& device)
 
 void Model::evaluate(const Request& request, const Result& result) {
   Request filled = request;
-  Frame& frame = filled.frame;
+  complete(filled, neighbors_);
+  evaluate_checked(filled.frame, result);
+}
+
+void Model::complete(Request& request, Neighbors& neighbors) const {
+  Frame& frame = request.frame;
   if (!frame.fparam && !metadata().default_fparam.empty()) frame.fparam = metadata().default_fparam.data();
-  check_request(filled, metadata());
-  if (!filled.has_list) {
-    neighbors_.update(frame.n_local, frame.positions, frame.cell, filled.pbc);
-    frame.list = ListView(neighbors_.list());
-  }
+  check_request(request, metadata());
+  if (request.has_list) return;
+  neighbors.update(frame.n_local, frame.positions, frame.cell, request.pbc);
+  frame.list = ListView(neighbors.list());
+}
+
+void Model::evaluate_checked(const Frame& frame, const Result& result) {
   potential_->evaluate(frame, result);
   check_finite(frame, result);
 }

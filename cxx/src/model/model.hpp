@@ -25,9 +25,13 @@ class Model {
 
   const Metadata& metadata() const { return file_.metadata(); }
   const char* path_in_use() const { return potential_->name(); }
+  const std::string& path() const { return file_.path(); }
 
   // Checks the request, builds a list if there is none, and evaluates. Never leaves non-finite numbers as success.
   void evaluate(const Request& request, const Result& result);
+  // The two halves of it: fills in defaults and, from `neighbors`, a missing list, and checks; evaluates what was checked.
+  void complete(Request& request, Neighbors& neighbors) const;
+  void evaluate_checked(const Frame& frame, const Result& result);
   // Largest force difference (eV/Angstrom) to the frames in the file; throws DEEPMD_ERROR_SELFTEST on a mismatch.
   double selftest();
 

@@ -147,7 +147,13 @@ class DeepEval:
 
     # ------------------------------------------------------------------------------------------------ evaluation
 
-    def _frames(self, coords: Any, cells: Any, atom_types: Any, mixed_type: bool, fparam: Any, aparam: Any) -> Frames:
+    @property
+    def core(self) -> Any:
+        """The `deepmd.core.Model` behind it."""
+        return self._core
+
+    def frames(self, coords: Any, cells: Any, atom_types: Any, mixed_type: bool, fparam: Any, aparam: Any) -> Frames:
+        """The frames and parameters of a call in one form, checked against the model; for the shapes see `DeepPot`."""
         frames = arrange(coords, cells, atom_types, mixed_type)
         n_types = self.get_ntypes()
         if frames.types.size and (frames.types.max() >= n_types or frames.types.min() < -1):

@@ -53,7 +53,7 @@ class DeepPot(DeepEval):
         atom_energy (n_frames, n_atoms, 1) and atom_virial (n_frames, n_atoms, 9).
         """
         refuse_extensions(kwargs)
-        frames = self._frames(coords, cells, atom_types, mixed_type, fparam, aparam)
+        frames = self.frames(coords, cells, atom_types, mixed_type, fparam, aparam)
         n_frames, n_atoms = frames.types.shape
         energy, virial = np.zeros((n_frames, 1)), np.zeros((n_frames, 9))
         force = np.zeros((n_frames, n_atoms, 3))

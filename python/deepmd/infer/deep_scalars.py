@@ -32,7 +32,7 @@ class DeepScalars(DeepEval):
         (n_frames, n_atoms, width). The arguments are those of `DeepPot.eval`; units are those of the labels.
         """
         refuse_extensions(kwargs)
-        frames = self._frames(coords, cells, atom_types, mixed_type, fparam, aparam)
+        frames = self.frames(coords, cells, atom_types, mixed_type, fparam, aparam)
         n_frames, n_atoms = frames.types.shape
         totals, atoms = np.zeros((n_frames, self.width)), np.zeros((n_frames, n_atoms, self.width))
         for k, (result, real) in enumerate(self._evaluate(frames, False)):

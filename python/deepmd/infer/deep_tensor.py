@@ -44,7 +44,7 @@ class DeepTensor(DeepEval):
         the frames (n_frames, width). The arguments are those of `DeepPot.eval`; matrices are row-major.
         """
         refuse_extensions(kwargs)
-        frames = self._frames(coords, cells, atom_types, mixed_type, fparam, aparam)
+        frames = self.frames(coords, cells, atom_types, mixed_type, fparam, aparam)
         n_frames, n_atoms = frames.types.shape
         atoms, totals = np.zeros((n_frames, n_atoms, self.width)), np.zeros((n_frames, self.width))
         for k, (result, real) in enumerate(self._evaluate(frames, False)):
@@ -71,7 +71,7 @@ class DeepTensor(DeepEval):
         (n_frames, width, n_atoms, 9).
         """
         refuse_extensions(kwargs)
-        frames = self._frames(coords, cells, atom_types, mixed_type, fparam, aparam)
+        frames = self.frames(coords, cells, atom_types, mixed_type, fparam, aparam)
         n_frames, n_atoms = frames.types.shape
         w = self.width
         tensor, virial = np.zeros((n_frames, w)), np.zeros((n_frames, w, 9))

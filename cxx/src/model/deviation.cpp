@@ -1,0 +1,119 @@
+#include "model/deviation.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace deepmd {
+namespace {
+
+// Counted from the first model, so that the mean of equal values is that value to the last bit.
+double mean_of(const ModelValues& values, std::size_t c) {
+  const double first = values.of_model[0][c];
+  double sum = 0;
+  for (int k = 1; k < values.n_models; ++k) sum += values.of_model[k][c] - first;
+  return first + sum / values.n_models;
+}
+
+double center_of(const ModelValues& values, const double* center, std::size_t c) {
+  return center ? center[c] : mean_of(values, c);
+}
+
+void all_deviations(const ModelValues& values, const double* center, double level, double* deviation) {
+  group_deviation(values, center, deviation);
+  if (level >= 0) make_relative(values, center, level, deviation);
+}
+
+Spread unknown() {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  return {nan, nan, nan};
+}
+
+Spread virial_spread(const FrameOpinions& opinions, double n_counted) {
+  if (!opinions.virials) return unknown();
+  const auto n_models = static_cast<std::size_t>(opinions.n_models);
+  std::vector<double> per_atom(opinions.virials, opinions.virials + 9 * n_models);
+  for (double& value : per_atom) value /= n_counted;
+  std::vector<const double*> of_model(n_models);
+  for (std::size_t k = 0; k < n_models; ++k) of_model[k] = per_atom.data() + 9 * k;
+  std::array<double, 9> deviation, truth{};
+  for (std::size_t c = 0; c < 9 && opinions.true_virial; ++c) truth[c] = opinions.true_virial[c] / n_counted;
+  all_deviations({opinions.n_models, 9, 1, of_model.data()}, opinions.true_virial ? truth.data() : nullptr,
+                 opinions.relative_v, deviation.data());
+  return spread_of_virial(deviation.data());
+}
+
+double energy_deviation(const FrameOpinions& opinions, double n_counted) {
+  if (!opinions.energies) return unknown().max;
+  std::vector<const double*> of_model(static_cast<std::size_t>(opinions.n_models));
+  for (std::size_t k = 0; k < of_model.size(); ++k) of_model[k] = opinions.energies + k;
+  double deviation = 0;
+  group_deviation({opinions.n_models, 1, 1, of_model.data()}, opinions.true_energy, &deviation);
+  return deviation / n_counted;
+}
+
+}  // namespace
+
+void model_mean(const ModelValues& values, double* mean) {
+  for (std::size_t c = 0; c < values.n_groups * values.width; ++c) mean[c] = mean_of(values, c);
+}
+
+void group_deviation(const ModelValues& values, const double* center, double* deviation) {
+  for (std::size_t g = 0; g < values.n_groups; ++g) {
+    double sum = 0;
+    for (std::size_t c = g * values.width; c < (g + 1) * values.width; ++c) {
+      const double from = center_of(values, center, c);
+      for (int k = 0; k < values.n_models; ++k) {
+        const double difference = values.of_model[k][c] - from;
+        sum += difference * difference;
+      }
+    }
+    deviation[g] = std::sqrt(sum / values.n_models);
+  }
+}
+
+void make_relative(const ModelValues& values, const double* center, double level, double* deviation) {
+  for (std::size_t g = 0; g < values.n_groups; ++g) {
+    double norm2 = 0;
+    for (std::size_t c = g * values.width; c < (g + 1) * values.width; ++c) {
+      norm2 += std::pow(center_of(values, center, c), 2);
+    }
+    if (deviation[g] != 0) deviation[g] /= std::sqrt(norm2) + level;
+  }
+}
+
+Spread spread_of_atoms(const double* deviation, std::size_t n_atoms) {
+  if (n_atoms == 0) return {};
+  Spread spread{deviation[0], deviation[0], 0};
+  for (std::size_t i = 0; i < n_atoms; ++i) {
+    spread.max = std::max(spread.max, deviation[i]);
+    spread.min = std::min(spread.min, deviation[i]);
+    spread.avg += deviation[i];
+  }
+  spread.avg /= static_cast<double>(n_atoms);
+  return spread;
+}
+
+Spread spread_of_virial(const double* deviation) {
+  double sum = 0;
+  for (std::size_t c = 0; c < 9; ++c) sum += deviation[c] * deviation[c];
+  return {*std::max_element(deviation, deviation + 9), *std::min_element(deviation, deviation + 9), std::sqrt(sum / 9)};
+}
+
+FrameDeviation frame_deviation(const FrameOpinions& opinions, double* atoms) {
+  const double n_counted = opinions.n_counted > 0 ? opinions.n_counted : static_cast<double>(opinions.n_atoms);
+  FrameDeviation result;
+  result.force = unknown();
+  if (opinions.forces) {
+    all_deviations({opinions.n_models, opinions.n_atoms, 3, opinions.forces}, opinions.true_forces, opinions.relative,
+                   atoms);
+    result.force = spread_of_atoms(atoms, opinions.n_atoms);
+  }
+  result.virial = virial_spread(opinions, n_counted);
+  result.energy = energy_deviation(opinions, n_counted);
+  return result;
+}
+
+}  // namespace deepmd

@@ -1,0 +1,90 @@
+#include "model/ensemble.hpp"
+
+#include <algorithm>
+
+#include "core/error.hpp"
+#include "model/request_checks.hpp"
+
+namespace deepmd {
+namespace {
+
+std::string join(const std::vector<std::string>& words) {
+  std::string all;
+  for (const std::string& word : words) all += (all.empty() ? "" : " ") + word;
+  return all;
+}
+
+[[noreturn]] void refuse(const Model& a, const Model& b, const std::string& difference, const std::string& remedy) {
+  throw Error(DEEPMD_ERROR_ARGUMENT, text("models ", a.path(), " and ", b.path(), " do not fit together: ", difference,
+                                          "; ", remedy));
+}
+
+void check_dimension(const Model& a, const Model& b, const char* name, int dim_a, int dim_b) {
+  if (dim_a == dim_b) return;
+  refuse(a, b, text("they take ", dim_a, " and ", dim_b, " ", name, " parameters"),
+         "train the models of an ensemble with the same numb_" + std::string(name));
+}
+
+// [n_types] the type of model b for each type of model a; empty if they are the same.
+std::vector<int> map_types(const Model& a, const Model& b) {
+  const std::vector<std::string>&names = a.metadata().type_map, &others = b.metadata().type_map;
+  if (names == others) return {};
+  std::vector<int> type_of;
+  for (const std::string& name : names) {
+    const auto found = std::find(others.begin(), others.end(), name);
+    if (found == others.end() || names.size() != others.size()) {
+      refuse(a, b, "their elements are " + join(names) + " and " + join(others),
+             "train the models of an ensemble with the same type_map");
+    }
+    type_of.push_back(static_cast<int>(found - others.begin()));
+  }
+  return type_of;
+}
+
+double longest_cutoff(const std::vector<Model*>& models) {
+  double longest = 0;
+  for (const Model* model : models) longest = std::max(longest, model->metadata().rcut);
+  if (models.empty()) throw Error(DEEPMD_ERROR_ARGUMENT, "the ensemble has no models, expected at least one; name them");
+  return longest;
+}
+
+}  // namespace
+
+Ensemble::Ensemble(std::vector<Model*> models) : rcut_(longest_cutoff(models)), neighbors_(rcut_, 0.0) {
+  const Model& a = *models[0];
+  for (Model* model : models) {
+    const Metadata &ours = a.metadata(), &theirs = model->metadata();
+    if (ours.kind != theirs.kind) {
+      refuse(a, *model, "they predict '" + ours.kind + "' and '" + theirs.kind + "'", "use models of one kind");
+    }
+    check_dimension(a, *model, "fparam", ours.dim_fparam, theirs.dim_fparam);
+    check_dimension(a, *model, "aparam", ours.dim_aparam, theirs.dim_aparam);
+    members_.push_back({model, map_types(a, *model)});
+  }
+}
+
+void Ensemble::evaluate(const Request& request, const std::vector<Result>& results) {
+  if (results.size() > members_.size()) {
+    throw Error(DEEPMD_ERROR_ARGUMENT, text("results of ", results.size(), " models are asked for, but the ensemble has ",
+                                            members_.size(), "; ask for as many at most"));
+  }
+  Request filled = request;
+  first().complete(filled, neighbors_);
+  for (std::size_t k = 0; k < results.size(); ++k) {
+    const Member& member = members_[k];
+    Frame frame = filled.frame;
+    if (!member.type_of.empty()) {
+      types_.resize(frame.n_all());
+      for (std::size_t i = 0; i < types_.size(); ++i) types_[i] = member.type_of[static_cast<std::size_t>(frame.types[i])];
+      frame.types = types_.data();
+    }
+    try {
+      member.model->evaluate_checked(frame, results[k]);
+    } catch (const Error& e) {
+      if (k == 0 || e.status() == DEEPMD_ERROR_GEOMETRY) throw;
+      throw Error(e.status(), text("model ", member.model->path(), ": ", e.what()));
+    }
+  }
+}
+
+}  // namespace deepmd

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "model/model.hpp"
+
+namespace deepmd {
+
+// Several models for the same atoms: one checked request and one neighbour list for all. Types and defaults are those of
+// the first model; a model that lists the same elements in another order has its types mapped, and the list reaches as
+// far as the longest cutoff (each model skips what lies beyond its own).
+class Ensemble {
+ public:
+  // The models live elsewhere. Throws DEEPMD_ERROR_ARGUMENT with the difference in words if they do not fit together.
+  explicit Ensemble(std::vector<Model*> models);
+
+  int n_models() const { return static_cast<int>(members_.size()); }
+  double rcut() const { return rcut_; }  // the longest, Angstrom
+
+  // Evaluates the first results.size() models.
+  void evaluate(const Request& request, const std::vector<Result>& results);
+
+ private:
+  struct Member {
+    Model* model;
+    std::vector<int> type_of;  // [n_types] the model's type of each type of the first model; empty: the same
+  };
+
+  Model& first() const { return *members_[0].model; }
+
+  std::vector<Member> members_;
+  double rcut_;
+  Neighbors neighbors_;
+  std::vector<int> types_;  // [n_all] in the order of a model that lists its elements differently
+};
+
+}  // namespace deepmd
