@@ -24,6 +24,9 @@ struct DenseNetwork {
   int n_out() const { return layers.empty() ? 0 : layers.back().n_out; }
 };
 
+// The outputs [n_out] for the inputs x [n_in].
+std::vector<double> evaluate_network(const DenseNetwork& network, const std::vector<double>& x);
+
 // A network of one input at n points e: values g and derivatives g1, g2 [n][n_out]; g1 and g2 may be null.
 void evaluate_curve(const DenseNetwork& network, int n, const double* e, double* g, double* g1, double* g2);
 

@@ -27,12 +27,13 @@ struct EnergyTree {
   int dim_fparam = 0, dim_aparam = 0;
   std::vector<double> fparam_avg, fparam_inv_std;  // [dim_fparam]
   std::vector<double> aparam_avg, aparam_inv_std;  // [dim_aparam]
+  double min_pair_distance = 0;                    // Angstrom, of the training data; 0 if unknown
   std::vector<double> energy_shift, energy_scale;  // [n_types]: E_i = scale * net + shift
 
   int network_of(int t_i, int t_j) const { return one_side ? t_j : t_j * n_types + t_i; }
 };
 
-// Empty, with a reason in words, if the model is not of this family.
+// Empty, with a reason in words (to follow "the model"), if the model is not of this family.
 std::optional<EnergyTree> read_energy_tree(const ModelFile& file, std::string* why_not);
 
 }  // namespace deepmd
