@@ -8,7 +8,7 @@ namespace deepmd {
 
 constexpr std::size_t kAlignment = 64;  // of the widest vector, and a cache line
 
-// Allocates whole cache lines. Elements that a vector adds without a value are left as they are (numbers only).
+// Allocates at the start of a cache line.
 template <class T>
 struct AlignedAllocator {
   using value_type = T;

@@ -2,9 +2,9 @@
 
 #include <vector>
 
-namespace deepmd {
+#include "kernels/activation_kind.hpp"
 
-enum class Activation { tanh, none, relu, relu6, softplus, sigmoid, silu, gelu /* the tanh form */, silut };
+namespace deepmd {
 
 // y = f(x w + b), times idt where there is one, plus x (skip 1) or [x, x] (skip 2).
 struct DenseLayer {

@@ -29,6 +29,7 @@ class FusedPotential : public Potential {
   // Memory held beside the model: what grows with the atoms, for the largest frame so far, and what each thread keeps.
   virtual std::size_t bytes_per_atom() const = 0;
   virtual std::size_t bytes_per_thread() const = 0;
+  virtual std::size_t bytes_of_model() const = 0;  // tables and weights
   // Pairs so far for which the table had no answer and the network itself was evaluated.
   virtual std::int64_t n_outside() const = 0;
 };
