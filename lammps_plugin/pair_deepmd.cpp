@@ -125,6 +125,8 @@ void PairDeepMD::evaluate(int k, const Wanted& wanted, ModelResult* result) {
   result->forces.resize(3 * n_all);
   output.energy = &result->energy;
   output.forces = result->forces.data();
+  int64_t n_outside = 0;
+  output.n_outside = &n_outside;
   if (wanted.virial) output.virial = result->virial;
   if (wanted.atom_energy) {
     result->atom_energy.resize(n_local);
@@ -136,6 +138,16 @@ void PairDeepMD::evaluate(int k, const Wanted& wanted, ModelResult* result) {
   }
   const deepmd_status status = deepmd_evaluate(models_[k].get(), &input, &output);
   if (status != DEEPMD_OK) fail_evaluation(status);
+  if (n_outside > 0) report_outside(n_outside);
+}
+
+void PairDeepMD::report_outside(int64_t n_pairs) {
+  if (outside_reported_) return;
+  outside_reported_ = true;
+  error->warning("pair_deepmd.cpp", __LINE__,
+                 "pair_style deepmd: on step " + std::to_string(update->ntimestep) + ", " + std::to_string(n_pairs) +
+                     " pairs of atoms are closer than the range of the embedding's table; the network itself answers "
+                     "for them, and this is not reported again");
 }
 
 void PairDeepMD::scatter(double factor) {

@@ -28,6 +28,8 @@ struct PairSettings {
   bool has_relative_v = false;
   double relative = 0.0;
   double relative_v = 0.0;
+  std::string path;       // auto, fused or script; "": as the environment says
+  std::string precision;  // float64 or mixed; "": as the environment says
   bool mass_check = true;
   bool selftest = true;
 };

@@ -31,8 +31,10 @@ struct NodeShare {
 };
 
 struct OpenRequest {
-  std::string path;
+  std::string file;
   bool selftest = true;
+  std::string path;       // as in deepmd_open_options; "": the default
+  std::string precision;  // the same
   NodeShare node;
 };
 
@@ -47,7 +49,7 @@ struct SharedModelInfo {
   int dim_aparam = 0;
   bool has_default_fparam = false;
   std::string kind;
-  std::string path_in_use;
+  std::string path_description;
   double min_pair_distance = 0.0;
 };
 SharedModelInfo describe_model(const deepmd_model* model);

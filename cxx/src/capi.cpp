@@ -15,6 +15,7 @@ using deepmd::text;
 struct deepmd_model {
   deepmd::Model model;
   std::vector<const char*> type_names;
+  mutable std::string path_description;
 };
 
 struct deepmd_neighbors {
@@ -127,8 +128,9 @@ deepmd_status deepmd_model_open(const char* path, const deepmd_open_options* opt
     deepmd::ModelFile file =
         chosen.content ? deepmd::ModelFile(path, {static_cast<const char*>(chosen.content), chosen.content_size})
                        : deepmd::ModelFile::read(path);
-    std::unique_ptr<deepmd_model> opened(
-        new deepmd_model{deepmd::Model(std::move(file), {chosen.gpu_rank, chosen.n_threads}), {}});
+    const deepmd::PathChoice choice{chosen.path ? chosen.path : "", chosen.precision ? chosen.precision : "",
+                                    {chosen.gpu_rank, chosen.n_threads}};
+    std::unique_ptr<deepmd_model> opened(new deepmd_model{deepmd::Model(std::move(file), choice), {}, {}});
     for (const std::string& name : opened->model.metadata().type_map) opened->type_names.push_back(name.c_str());
     if (chosen.run_selftest) opened->model.selftest();
     *model = opened.release();
@@ -154,6 +156,8 @@ deepmd_status deepmd_model_info(const deepmd_model* model, deepmd_info* info) {
     all.path_in_use = model->model.path_in_use();
     all.metadata_json = metadata.json.c_str();
     all.min_pair_distance = metadata.min_pair_distance;
+    model->path_description = model->model.describe_path();
+    all.path_description = model->path_description.c_str();
     std::memcpy(info, &all, all.size);
   });
 }
@@ -208,8 +212,10 @@ deepmd_status deepmd_evaluate(deepmd_model* model, const deepmd_input* input, de
     require(model, "model");
     const auto given = read_struct(input, with_size<deepmd_input>(), "input");
     const auto wanted = read_struct(output, with_size<deepmd_output>(), "output");
+    const std::int64_t n_before = model->model.n_outside();
     model->model.evaluate(to_request(given), {wanted.energy, wanted.forces, wanted.virial, wanted.atom_energy,
                                               wanted.atom_virial});
+    if (wanted.n_outside) *wanted.n_outside = model->model.n_outside() - n_before;
   });
 }
 

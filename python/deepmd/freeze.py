@@ -76,11 +76,13 @@ def freeze_model(model: Any, output: str | Path, training_script: dict[str, Any]
 
 
 def prove(path: str | Path) -> None:
-    """Opens a frozen file through the core, which re-evaluates the frames in it."""
+    """Opens a frozen file through the core, which re-evaluates the frames in it by each path that the model allows."""
     from deepmd.core import Model
 
-    worst = Model(str(path), run_selftest=True).selftest()
-    log.info("%s: self-test through the core: largest difference %.1e eV/Angstrom", path, worst)
+    for choice in ("script", "auto"):
+        model = Model(str(path), run_selftest=False, path=choice, precision="float64")
+        worst = model.selftest()
+        log.info("%s: self-test by the path %s: largest difference %.1e eV/A", path, model.path_in_use, worst)
 
 
 N_SELFTEST = 3

@@ -196,7 +196,7 @@ def build_program(language: str) -> Path:
     command = [
         *compiler.split(), standard, "-O1", "-Wall", "-Wextra", "-Werror", f"-I{installed.include_folder()}",
         str(HERE / "door_programs" / f"evaluate.{language}"), "-o", str(program), f"-L{library}", "-ldeepmd",
-        f"-Wl,-rpath,{library}", "-Wl,--allow-shlib-undefined",
+        f"-Wl,-rpath,{library}",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -11,7 +11,7 @@ constexpr int kPadding = 8;  // channels of a table: a multiple of this many
 // Where the error of a Hermite polynomial of degree 5 is largest: that of the value in the middle, that of the slope at
 // the zeros of (u^2 (1-u)^2 (1-2u))', u = 1/2 +- sqrt(5)/10.
 constexpr double kCheckPoints[] = {0.5 - 0.22360679774997896, 0.5, 0.5 + 0.22360679774997896};
-constexpr int kFirstIntervals = 16;
+constexpr int kFirstIntervals = 20;
 constexpr int kTrials = 12;
 constexpr int kBatch = 64;  // points per call of the curve
 
@@ -128,14 +128,14 @@ FittedTable fit_table(const Curve& curve, double tolerance, int most_intervals) 
     const double wanted = n * std::pow(error / tolerance, 0.2);
     if (error <= tolerance) {
       best = {std::move(table), error};
-      if (n - too_coarse <= 1 + n / 10) break;
+      if (n <= 1.1 * wanted || n - too_coarse <= 1 + n / 10) break;
       n = std::max(too_coarse + 1, std::min(n - 1, static_cast<int>(1.03 * wanted)));
     } else {
       too_coarse = n;
       const int upper = best.table.n_intervals ? best.table.n_intervals : most_intervals + 1;
       if (upper - too_coarse <= 1 + (best.table.n_intervals ? upper / 10 : 0)) break;
       // a trial too coarse to be in the range where the law holds must not send the next one too far
-      const double next = std::min({1.03 * wanted, 4.0 * n, upper - 1.0});
+      const double next = std::min({1.03 * wanted, 6.0 * n, upper - 1.0});
       n = std::max(too_coarse + 1, static_cast<int>(next));
     }
   }

@@ -7,13 +7,13 @@
 
 namespace deepmd {
 
-Model::Model(ModelFile file, const DeviceChoice& device)
+Model::Model(ModelFile file, const PathChoice& choice)
     : file_(std::move(file)), neighbors_(file_.metadata().rcut, 0.0) {
   if (metadata().kind != "energy") {
     throw Error(DEEPMD_ERROR_UNSUPPORTED, text(file_.path(), " holds a model of kind '", metadata().kind,
                                                "', expected 'energy'; use a newer deepmd-engine"));
   }
-  potential_ = open_script_potential(file_, device);
+  path_ = open_path(file_, choice);
 }
 
 void Model::evaluate(const Request& request, const Result& result) {
@@ -25,7 +25,7 @@ void Model::evaluate(const Request& request, const Result& result) {
     neighbors_.update(frame.n_local, frame.positions, frame.cell, filled.pbc);
     frame.list = ListView(neighbors_.list());
   }
-  potential_->evaluate(frame, result);
+  path_.potential->evaluate(frame, result);
   check_finite(frame, result);
 }
 
@@ -33,7 +33,7 @@ double Model::selftest() {
   double worst = 0;
   for (const SelftestFrame& frame : file_.selftest_frames()) {
     const SelftestFrame computed = recompute(*this, frame);
-    worst = std::max(worst, compare_selftest(frame, computed, metadata().selftest_tolerance, file_.path()));
+    worst = std::max(worst, compare_selftest(frame, computed, path_.selftest_tolerance, file_.path()));
   }
   return worst;
 }

@@ -28,23 +28,23 @@ def find_model(path: str | os.PathLike) -> Path:
     return path
 
 
-def open_model(path: str | os.PathLike, head: str | None = None) -> Any:
+def open_model(file: str | os.PathLike, head: str | None = None, **choice: str | None) -> Any:
     """An open `deepmd.core.Model`. Checkpoints and .dp/.yaml files are frozen into a temporary file first.
 
-    head: the branch of a multi-task checkpoint.
+    head: the branch of a multi-task checkpoint. choice: path and precision, as `DeepEval` explains them.
     """
     from deepmd.core import Model
 
-    path = find_model(path)
+    path = find_model(file)
     if path.suffix.lower() not in (CHECKPOINT, *TREE_SUFFIXES):
         if head is not None:
             raise ModelError(f"{path}: got the branch '{head}', but a frozen model has one branch; leave it out")
-        return Model(str(path))
+        return Model(str(path), **choice)
     with tempfile.TemporaryDirectory(prefix="deepmd-") as folder:
         frozen = Path(folder) / "frozen.pth"
         freeze_temporarily(path, frozen, head)
         log.info("%s is not a frozen model; evaluated through a temporary one", path)
-        return Model(str(frozen), run_selftest=False)  # freezing has just proved it
+        return Model(str(frozen), run_selftest=False, **choice)  # freezing has just proved it
 
 
 def freeze_temporarily(source: Path, frozen: Path, head: str | None) -> None:
