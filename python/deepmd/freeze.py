@@ -31,6 +31,10 @@ def main(args: Any) -> None:
         output = output.with_suffix(".pth")
     freeze_model(model, output, training_script=payload.get("input"))
     log.info("frozen %s (step %s) -> %s", path, payload.get("step"), output)
+    if getattr(args, "compress", False):
+        from deepmd.compress import compress_file, options_of
+
+        compress_file(output, output, options_of(args))
 
 
 def freeze_model(model: Any, output: str | Path, training_script: dict[str, Any] | None = None) -> None:
