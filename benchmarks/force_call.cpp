@@ -1,9 +1,14 @@
 // Microseconds of one fused force call per atom, without any engine around it, and its distance to the answers stored in
-// the model file:  force_call graph.pth [float64|mixed] [threads] [seconds]
+// the model file, or to the path "table to rounding, float64" for a frame of one's own:
+//   force_call graph.pth [--frame frame.txt] [--mixed] [--threads n] [--seconds s] [--ranks P]
+// frame.txt: number of atoms; nine numbers of the cell; type x y z of each atom. --ranks makes a spectral basis on the
+// spot; without it a compressed file is run as it says. With one thread the time is that of the processor.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
+#include <ctime>
+#include <fstream>
 #include <iomanip>
 #include <iostream>
 #include <string>
@@ -12,6 +17,7 @@
 #include "model/compression_record.hpp"
 #include "model/fused_potential.hpp"
 #include "neighbors/neighbors.hpp"
+#include "spectral_basis.hpp"
 
 namespace {
 
@@ -20,6 +26,59 @@ using deepmd::Result;
 
 double seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Other programs on the machine lengthen wall times many times over, processor times much less.
+double processor_seconds() {
+  timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+struct Choices {
+  std::string model, frame;
+  deepmd::FusedOptions options{deepmd::Precision::float64, 1};
+  double seconds = 2.0;
+  int ranks = 0;
+};
+
+bool read_choices(int n_arguments, char** arguments, Choices& choices) {
+  for (int k = 1; k < n_arguments; ++k) {
+    const std::string word = arguments[k];
+    const bool has_value = k + 1 < n_arguments;
+    if (word == "--mixed") {
+      choices.options.precision = deepmd::Precision::mixed;
+    } else if (word == "--frame" && has_value) {
+      choices.frame = arguments[++k];
+    } else if (word == "--threads" && has_value) {
+      choices.options.n_threads = std::atoi(arguments[++k]);
+    } else if (word == "--seconds" && has_value) {
+      choices.seconds = std::atof(arguments[++k]);
+    } else if (word == "--ranks" && has_value) {
+      choices.ranks = std::atoi(arguments[++k]);
+    } else if (word.rfind("--", 0) != 0 && choices.model.empty()) {
+      choices.model = word;
+    } else {
+      return false;
+    }
+  }
+  return !choices.model.empty();
+}
+
+deepmd::SelftestFrame read_frame(const std::string& path) {
+  std::ifstream in(path);
+  deepmd::SelftestFrame frame;
+  std::size_t n = 0;
+  in >> n;
+  frame.cell.resize(9), frame.types.resize(n), frame.positions.resize(3 * n);
+  frame.forces.resize(3 * n), frame.virial.resize(9), frame.atom_energy.resize(n);
+  for (double& x : frame.cell) in >> x;
+  for (std::size_t i = 0; i < n; ++i) {
+    in >> frame.types[i];
+    for (std::size_t a = 0; a < 3; ++a) in >> frame.positions[3 * i + a];
+  }
+  if (!in) throw std::runtime_error("cannot read the frame " + path);
+  return frame;
 }
 
 // GFLOP/s of the product that the first layer of the usual fitting network is.
@@ -32,9 +91,9 @@ double gemm_rate() {
   const auto gemm = deepmd::choose_gemm<Real>(deepmd::best_isa());
   double best = 1e9;
   for (int round = 0; round < 20; ++round) {
-    const double start = seconds();
+    const double start = processor_seconds();
     gemm({m, &packed, a.data(), deepmd::padded(k), c.data(), deepmd::padded(n), nullptr, false});
-    best = std::min(best, seconds() - start);
+    best = std::min(best, processor_seconds() - start);
   }
   return 2e-9 * m * n * k / best;
 }
@@ -66,53 +125,64 @@ Compared evaluate(deepmd::FusedPotential& potential, const deepmd::SelftestFrame
           largest_difference(stored.virial, computed.virial)};
 }
 
-int run(int n_arguments, char** arguments) {
-  if (n_arguments < 2) {
-    std::cerr << "usage: force_call graph.pth [float64|mixed] [threads] [seconds]\n";
-    return 2;
+void measure(deepmd::FusedPotential& potential, double rcut, const deepmd::SelftestFrame& stored, const Choices& choices) {
+  deepmd::Neighbors neighbors(rcut, 2.0);
+  Frame frame;
+  deepmd::SelftestFrame computed;
+  const Compared error = evaluate(potential, stored, neighbors, frame, computed);
+  const Result result = {&computed.energy, computed.forces.data(), computed.virial.data(), nullptr, nullptr};
+  const auto now = choices.options.n_threads == 1 ? processor_seconds : seconds;
+  const double end = seconds() + choices.seconds;
+  double best = 1e9;
+  for (int round = 0; round < 3 || seconds() < end; ++round) {
+    const double start = now();
+    potential.evaluate(frame, result);
+    best = std::min(best, now() - start);
   }
-  const deepmd::ModelFile file = deepmd::ModelFile::read(arguments[1]);
+  const bool is_mixed = choices.options.precision == deepmd::Precision::mixed;
+  std::cout << stored.types.size() << " atoms: " << best / stored.types.size() * 1e6 << " us per atom; errors: forces "
+            << error.force << " eV/Angstrom, energy " << error.energy << " eV per atom, virial " << error.virial << " eV; "
+            << potential.description() << "; " << potential.bytes_per_thread() / 1e6 << " MB per thread, outside "
+            << potential.n_outside() << "; product " << (is_mixed ? gemm_rate<float>() : gemm_rate<double>()) << " GFLOP/s\n";
+}
+
+int run(const Choices& choices) {
+  const deepmd::ModelFile file = deepmd::ModelFile::read(choices.model);
   std::string why_not;
   const auto tree = deepmd::read_energy_tree(file, &why_not);
   if (!tree) {
     std::cerr << "force_call: " << why_not << "\n";
     return 1;
   }
-  const bool is_mixed = n_arguments > 2 && std::string(arguments[2]) == "mixed";
-  deepmd::FusedOptions options;
-  options.precision = is_mixed ? deepmd::Precision::mixed : deepmd::Precision::float64;
-  options.n_threads = n_arguments > 3 ? std::atoi(arguments[3]) : 1;
-  const double most_seconds = n_arguments > 4 ? std::atof(arguments[4]) : 2.0;
-  const auto record = deepmd::read_compression(file);
+  std::optional<deepmd::CompressionRecord> record = deepmd::read_compression(file);
+  if (choices.ranks > 0) record = spectral::record(*tree, choices.ranks, 0.8);
   const double before = seconds();
-  const auto potential = deepmd::make_fused_potential(*tree, deepmd::build_pair_basis(*tree, record ? &*record : nullptr), options);
+  const auto potential =
+      deepmd::make_fused_potential(*tree, deepmd::build_pair_basis(*tree, record ? &*record : nullptr), choices.options);
   std::cout << std::setprecision(4) << "built in " << seconds() - before << " s, " << potential->bytes_of_model() / 1e6 << " MB\n";
-  for (const deepmd::SelftestFrame& stored : file.selftest_frames()) {
-    deepmd::Neighbors neighbors(tree->cutoff.rcut, 2.0);
-    Frame frame;
-    deepmd::SelftestFrame computed;
-    const Compared error = evaluate(*potential, stored, neighbors, frame, computed);
-    const Result result = {&computed.energy, computed.forces.data(), computed.virial.data(), nullptr, nullptr};
-    const double end = seconds() + most_seconds;
-    double best = 1e9;
-    for (int round = 0; round < 3 || seconds() < end; ++round) {
-      const double start = seconds();
-      potential->evaluate(frame, result);
-      best = std::min(best, seconds() - start);
-    }
-    std::cout << stored.types.size() << " atoms: " << best / stored.types.size() * 1e6 << " us per atom; largest error of forces "
-              << error.force << " eV/Angstrom, energy " << error.energy << " eV per atom, virial " << error.virial << " eV; "
-              << potential->description() << "; " << potential->bytes_per_thread() / 1e6 << " MB per thread, outside "
-              << potential->n_outside() << "; product " << (is_mixed ? gemm_rate<float>() : gemm_rate<double>()) << " GFLOP/s\n";
+  if (choices.frame.empty()) {
+    for (const deepmd::SelftestFrame& stored : file.selftest_frames()) measure(*potential, tree->cutoff.rcut, stored, choices);
+    return 0;
   }
+  const auto exact = deepmd::make_fused_potential(*tree, deepmd::build_pair_basis(*tree, nullptr), {deepmd::Precision::float64, 1});
+  deepmd::SelftestFrame stored = read_frame(choices.frame), computed;
+  deepmd::Neighbors neighbors(tree->cutoff.rcut, 2.0);
+  Frame frame;
+  evaluate(*exact, stored, neighbors, frame, computed);
+  measure(*potential, tree->cutoff.rcut, computed, choices);
   return 0;
 }
 
 }  // namespace
 
 int main(int n_arguments, char** arguments) {
+  Choices choices;
+  if (!read_choices(n_arguments, arguments, choices)) {
+    std::cerr << "usage: force_call graph.pth [--frame frame.txt] [--mixed] [--threads n] [--seconds s] [--ranks P]\n";
+    return 2;
+  }
   try {
-    return run(n_arguments, arguments);
+    return run(choices);
   } catch (const std::exception& e) {
     std::cerr << "force_call: " << e.what() << "\n";
     return 1;

@@ -59,9 +59,9 @@ DEEPMD_INLINE V vector_tanh(V x) {
   const V shifted = y * C::kLog2E + C::kRound;
   const V k = shifted - C::kRound;
   const V r = (y - k * C::kLn2High) - k * C::kLn2Low;
-  V p = fill<V>(static_cast<Real>(kInverseFactorial[C::kTerms]));
+  V p = r * static_cast<Real>(kInverseFactorial[C::kTerms]) + static_cast<Real>(kInverseFactorial[C::kTerms - 1]);
 #pragma GCC unroll 16
-  for (int n = C::kTerms - 1; n >= 1; --n) p = p * r + static_cast<Real>(kInverseFactorial[n]);
+  for (int n = C::kTerms - 2; n >= 1; --n) p = p * r + static_cast<Real>(kInverseFactorial[n]);
   // The low bits of `shifted` are the integer k.
   const V power = reinterpret_cast<V>((reinterpret_cast<Bits>(shifted) + C::kBias) << C::kMantissa);
   const V m = power * (p * r) + (power - Real(1));

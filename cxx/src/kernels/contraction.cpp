@@ -20,9 +20,8 @@ DEEPMD_INLINE void contract_channels(const Contract<Real>& a, int channel) {
   const std::ptrdiff_t width = a.width;
   for (int k = 0; k < n; ++k) {
     const Real* c = a.table + a.rows.offset[k] + channel;
-    const V u = fill<V>(a.rows.u[k]);
-    const V r0 = fill<V>(a.rows.row[0][k]), r1 = fill<V>(a.rows.row[1][k]);
-    const V r2 = fill<V>(a.rows.row[2][k]), r3 = fill<V>(a.rows.row[3][k]);
+    const Real u = a.rows.u[k];
+    const Real r0 = a.rows.row[0][k], r1 = a.rows.row[1][k], r2 = a.rows.row[2][k], r3 = a.rows.row[3][k];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       V value = load<V>(c + kDegree * width + v * kLanes);
@@ -66,9 +65,8 @@ DEEPMD_INLINE void project_neighbor(const Project<Real>& a, int k, V* lanes, int
   constexpr int kLanes = sizeof(V) / sizeof(Real);
   const std::ptrdiff_t width = a.width, stride = a.stride;
   const Real* c = a.table + a.rows.offset[k];
-  const V u = fill<V>(a.rows.u[k]);
-  const V r0 = fill<V>(a.rows.row[0][k]), r1 = fill<V>(a.rows.row[1][k]);
-  const V r2 = fill<V>(a.rows.row[2][k]), r3 = fill<V>(a.rows.row[3][k]);
+  const Real u = a.rows.u[k];
+  const Real r0 = a.rows.row[0][k], r1 = a.rows.row[1][k], r2 = a.rows.row[2][k], r3 = a.rows.row[3][k];
   V s0 = {}, s1 = {}, s2 = {}, s3 = {}, slopes = {};
   for (int m = 0; m < a.width; m += kLanes) {
     V value = load<V>(c + kDegree * width + m), slope = value;
@@ -84,7 +82,7 @@ DEEPMD_INLINE void project_neighbor(const Project<Real>& a, int k, V* lanes, int
     s1 += value * g1;
     s2 += value * g2;
     s3 += value * g3;
-    slopes += slope * (r0 * g0 + r1 * g1 + r2 * g2 + r3 * g3);
+    slopes += slope * (g0 * r0 + g1 * r1 + g2 * r2 + g3 * r3);
   }
   lanes[0] = s0 + slopes * a.inverse_step;
   lanes[apart] = s1;

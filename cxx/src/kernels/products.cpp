@@ -17,12 +17,12 @@ DEEPMD_INLINE void products_body(const Products<Real>& p) {
   Real* x = p.x;
   for (int a = 0; a < p.axis; ++a) {
     const Real* t = p.t + a;
-    const V t0 = fill<V>(t[0]), t1 = fill<V>(t[stride]), t2 = fill<V>(t[2 * stride]), t3 = fill<V>(t[3 * stride]);
+    const Real t0 = t[0], t1 = t[stride], t2 = t[2 * stride], t3 = t[3 * stride];
     const int n = p.n - a;
     // What is written behind the row's end is overwritten by the next row.
     for (int q = 0; q < n; q += kLanes) {
-      store(x + q, t0 * load<V>(t + q) + t1 * load<V>(t + stride + q) + t2 * load<V>(t + 2 * stride + q) +
-                       t3 * load<V>(t + 3 * stride + q));
+      store(x + q, load<V>(t + q) * t0 + load<V>(t + stride + q) * t1 + load<V>(t + 2 * stride + q) * t2 +
+                       load<V>(t + 3 * stride + q) * t3);
     }
     x += n;
   }

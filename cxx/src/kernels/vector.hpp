@@ -1,5 +1,6 @@
 // Vectors of numbers by the compiler's extension: one type for a given number of bytes, lowered to what the function
-// is compiled for.
+// is compiled for. Arithmetic among vectors, and of vectors with numbers, becomes single instructions; comparisons and
+// copies of one number to all lanes do not (write v * x, not v * vector_of(x)).
 #pragma once
 
 #include <cstdint>
@@ -25,11 +26,6 @@ DEEPMD_INLINE V load(const T* p) {
 template <class V, class T>
 DEEPMD_INLINE void store(T* p, V v) {
   *reinterpret_cast<V*>(p) = v;
-}
-
-template <class V, class T>
-DEEPMD_INLINE V fill(T x) {
-  return x - V{};  // not V{} + x, which would have to turn -0 into 0
 }
 
 // A vector of doubles from as many numbers, and back.
