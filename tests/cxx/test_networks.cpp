@@ -138,7 +138,7 @@ TEST(tables_stay_within_their_tolerance_between_the_nodes) {
           off[1] = std::max(off[1], std::abs(c1[m] - g1[m]));
         }
       }
-      worst = std::max(off[0] / largest[0], off[1] / largest[1]);
+      worst = std::max(off[0] / largest[0], off[1] / std::max(largest[0], largest[1]));
       CHECK(worst <= 1.1 * tolerance + 2e-13);
       if (fitted.table.n_intervals > 40 && tolerance > 1e-12) {  // and it is no finer than it has to be
         CHECK(table_error(build_table(curve, fitted.table.n_intervals * 3 / 4), curve).largest() > tolerance);

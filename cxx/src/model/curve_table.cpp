@@ -114,7 +114,8 @@ TableError table_error(const QuinticTable<double>& table, const Curve& curve) {
       }
     }
   }
-  return {worst.value / largest_value, worst.slope / largest_slope};
+  // a curve that hardly moves is not asked for more digits of its slope than rounding leaves
+  return {worst.value / largest_value, worst.slope / std::max(largest_slope, largest_value)};
 }
 
 // The error falls with the fifth power of the step (that of the slope) until rounding takes over: each trial tells where

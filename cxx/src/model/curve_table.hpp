@@ -15,7 +15,8 @@ struct Curve {
   std::function<void(int n, const double* e, double* c, double* c1, double* c2)> evaluate;
 };
 
-// Differences of a table to its curve at points between its nodes, relative to the curve's largest value (slope).
+// Differences of a table to its curve at points between its nodes, relative to the curve's largest value (slope, or
+// value where that is larger).
 struct TableError {
   double value = 0, slope = 0;
 

@@ -81,7 +81,9 @@ std::string OpenedPath::describe() const {
   const auto* fused = dynamic_cast<const FusedPotential*>(potential.get());
   if (!fused) return text(potential->name(), ": ", potential->description());
   return text(potential->name(), ": ", description, ", ", fused->instruction_set(), ", ", fused->n_threads(),
-              fused->n_threads() == 1 ? " thread, " : " threads, ", fused->bytes_per_atom(), " bytes per atom");
+              fused->n_threads() == 1 ? " thread; " : " threads; ", fused->bytes_of_model() / 1000000.0,
+              " MB of tables and weights, ", fused->bytes_per_thread() / 1000000.0, " MB per thread, ",
+              fused->bytes_per_atom(), " bytes per atom");
 }
 
 OpenedPath open_path(const ModelFile& file, const PathChoice& choice) {
