@@ -219,7 +219,7 @@ TEST(fused_mixed_is_close_to_float64) {
 
 TEST(fused_threads_give_equal_results) {
   const EnergyTree tree = small::tree({}, 17);
-  small::Box box(150, 13.0, tree, 17);
+  small::Box box(300, 16.0, tree, 17);  // several blocks of a type
   for (const Precision precision : {Precision::float64, Precision::mixed}) {
     const Answers one = evaluate(*make(tree, 1, precision), box.frame);
     for (int n = 1; n <= 4; ++n) {

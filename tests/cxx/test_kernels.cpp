@@ -6,6 +6,7 @@
 #include "kernels/activation.hpp"
 #include "kernels/contraction.hpp"
 #include "kernels/environment.hpp"
+#include "kernels/filter.hpp"
 #include "kernels/gemm.hpp"
 #include "kernels/products.hpp"
 #include "small_models.hpp"
@@ -220,7 +221,45 @@ void check_rows(Isa isa) {
   CHECK_NEAR(beyond, expected_beyond, 1e-9);
 }
 
+void check_filter(Isa isa, int n, bool is_shifted) {
+  small::Random random(static_cast<unsigned>(n));
+  const std::vector<double> positions = random.normals(60, 2.0);
+  const double cell[9] = {3, 0.1, 0.2, 0.3, 4, 0.4, 0.5, 0.6, 5};
+  std::vector<int> index, shift, neighbor(n + kFilterSlack), expected;
+  for (int k = 0; k < n; ++k) {
+    index.push_back(static_cast<int>(random.uniform(0, 20)));
+    for (int a = 0; a < 3; ++a) shift.push_back(static_cast<int>(random.uniform(-2, 3)));
+  }
+  std::vector<double> x(n + kFilterSlack), y(x), z(x), r2(x);
+  const Filter row = {n, index.data(), is_shifted ? shift.data() : nullptr, cell, positions.data(), {0.1, 0.2, 0.3}, 6.0,
+                      neighbor.data(), x.data(), y.data(), z.data(), r2.data()};
+  const Filtered found = choose_filter(isa)(row);
+  double closest = 6.0;
+  int next = 0;
+  for (int k = 0; k < n; ++k) {
+    double r[3], sum = 0;
+    for (int a = 0; a < 3; ++a) {
+      r[a] = positions[3 * index[k] + a] - row.center[a];
+      for (int b = 0; is_shifted && b < 3; ++b) r[a] += shift[3 * k + b] * cell[3 * b + a];
+      sum += r[a] * r[a];
+    }
+    if (sum >= 6.0) continue;
+    closest = std::min(closest, sum);
+    CHECK(neighbor[next] == index[k]);
+    CHECK_NEAR(std::abs(x[next] - r[0]) + std::abs(y[next] - r[1]) + std::abs(z[next] - r[2]) + std::abs(r2[next] - sum), 0.0, 1e-13);
+    ++next;
+  }
+  CHECK(found.n == next);
+  CHECK_NEAR(found.closest2, closest, 1e-14);
+}
+
 }  // namespace
+
+TEST(filter_keeps_what_is_inside_the_cutoff) {
+  for (Isa isa : instruction_sets()) {
+    for (int n : {0, 1, 7, 8, 9, 64, 203}) check_filter(isa, n, false), check_filter(isa, n, true);
+  }
+}
 
 TEST(products_of_packed_matrices) {
   for (Isa isa : instruction_sets()) {

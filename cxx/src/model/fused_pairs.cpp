@@ -13,35 +13,27 @@ constexpr double kOutside = 1e-9;
 
 }  // namespace
 
-// Every listed pair is written; only those inside the cutoff move the place of the next one on.
+// The number of neighbours inside the cutoff.
 template <class Real>
-template <bool kShifted>
 int PairCollector<Real>::filter(const Frame& frame, int i) {
-  const ListView& list = frame.list;
-  const double* own = frame.positions + 3 * static_cast<std::size_t>(i);
-  const double x0 = own[0], y0 = own[1], z0 = own[2];
-  const double rcut2 = plan_.tree.cutoff.rcut * plan_.tree.cutoff.rcut;
-  double closest = rcut2;
-  int n = 0;
-  for (std::int64_t k = list.first[i]; k < list.first[i + 1]; ++k) {
-    const int j = list.index[k];
-    const double* other = frame.positions + 3 * static_cast<std::size_t>(j);
-    double x = other[0] - x0, y = other[1] - y0, z = other[2] - z0;
-    if constexpr (kShifted) {
-      const int* shift = list.shift + 3 * k;
-      const double* cell = frame.cell;
-      x += shift[0] * cell[0] + shift[1] * cell[3] + shift[2] * cell[6];
-      y += shift[0] * cell[1] + shift[1] * cell[4] + shift[2] * cell[7];
-      z += shift[0] * cell[2] + shift[1] * cell[5] + shift[2] * cell[8];
-    }
-    const double r2 = x * x + y * y + z * z;
-    neighbor_[n] = j;
-    x_[n] = x, y_[n] = y, z_[n] = z, r2_[n] = r2;
-    closest = std::min(closest, r2);
-    n += r2 < rcut2;
+  const std::int64_t begin = frame.list.first[i], n_listed = frame.list.first[i + 1] - begin;
+  const std::size_t room = static_cast<std::size_t>(n_listed) + kFilterSlack;
+  if (neighbor_.size() < room) {
+    neighbor_.resize(room + room / 4), type_.resize(room + room / 4);
+    for (auto* each : {&x_, &y_, &z_, &r2_}) each->resize(room + room / 4);
   }
-  if (closest < kClosestPair * kClosestPair) refuse_close_pairs(frame);
-  return n;
+  Filter row;
+  row.n = n_listed;
+  row.index = frame.list.index + begin;
+  if (frame.list.shift && frame.cell) row.shift = frame.list.shift + 3 * begin, row.cell = frame.cell;
+  row.positions = frame.positions;
+  std::copy_n(frame.positions + 3 * static_cast<std::size_t>(i), 3, row.center);
+  row.rcut2 = plan_.tree.cutoff.rcut * plan_.tree.cutoff.rcut;
+  row.neighbor = neighbor_.data();
+  row.x = x_.data(), row.y = y_.data(), row.z = z_.data(), row.r2 = r2_.data();
+  const Filtered found = plan_.kernels.filter(row);
+  if (found.closest2 < kClosestPair * kClosestPair) refuse_close_pairs(frame);
+  return found.n;
 }
 
 template <class Real>
@@ -92,14 +84,8 @@ void PairCollector<Real>::find_outside(const CenterPlan<Real>& plan, int center,
 template <class Real>
 void PairCollector<Real>::collect(const Frame& frame, int i, int center, PairArrays<Real>& pairs, std::size_t& end,
                                   NeighborRun* runs, std::vector<OutsidePair>& outside) {
-  const auto n_listed = static_cast<std::size_t>(frame.list.first[i + 1] - frame.list.first[i]);
-  if (n_listed >= neighbor_.size()) {
-    const std::size_t n = n_listed + n_listed / 4 + 1;
-    neighbor_.resize(n), type_.resize(n);
-    for (auto* each : {&x_, &y_, &z_, &r2_}) each->resize(n);
-  }
   const CenterPlan<Real>& plan = plan_.centers[frame.types[i]];
-  const int n = frame.list.shift && frame.cell ? filter<true>(frame, i) : filter<false>(frame, i);
+  const int n = filter(frame, i);
   pairs.reserve(end + static_cast<std::size_t>(n + plan_.tree.n_types * kPad));
   sort_by_type(frame, i, n, plan, pairs, end, runs);
   for (int t = 0; t < plan_.tree.n_types; ++t) {

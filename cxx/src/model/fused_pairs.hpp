@@ -36,7 +36,6 @@ class PairCollector {
   std::size_t bytes() const;
 
  private:
-  template <bool kShifted>
   int filter(const Frame& frame, int i);
   void sort_by_type(const Frame& frame, int i, int n, const CenterPlan<Real>& center, PairArrays<Real>& pairs,
                     std::size_t& end, NeighborRun* runs);

@@ -6,6 +6,7 @@
 #include "kernels/activation.hpp"
 #include "kernels/contraction.hpp"
 #include "kernels/environment.hpp"
+#include "kernels/filter.hpp"
 #include "kernels/gemm.hpp"
 #include "kernels/products.hpp"
 #include "model/energy_tree.hpp"
@@ -19,6 +20,7 @@ struct Kernels {
   explicit Kernels(Isa chosen)
       : isa(chosen),
         lanes(vector_bytes(chosen) / static_cast<int>(sizeof(Real))),
+        filter(choose_filter(chosen)),
         gemm(choose_gemm<Real>(chosen)),
         make_rows(choose_make_rows<Real>(chosen)),
         chain_rule(choose_chain_rule<Real>(chosen)),
@@ -32,6 +34,7 @@ struct Kernels {
 
   Isa isa;
   int lanes;
+  FilterKernel filter;
   Kernel<Gemm<Real>> gemm;
   Kernel<MakeRows<Real>> make_rows;
   Kernel<ChainRule<Real>> chain_rule;

@@ -11,8 +11,16 @@
 namespace deepmd {
 namespace {
 
-// Centres in a block: enough for the matrix products, few enough to keep the pairs in the second-level cache.
-constexpr int kMostCenters = 64;
+// Centres in a block: the more, the less often weights are fetched; but the inputs of a block shall stay in the
+// second-level cache, and 64 make the matrix products run at nearly full speed.
+constexpr int kFewestCenters = 64, kMostCenters = 128;
+constexpr std::size_t kInputBytes = 600 << 10;
+
+template <class Real>
+int block_size(const CenterPlan<Real>& center) {
+  const auto fitting = static_cast<int>(kInputBytes / (center.x_stride * sizeof(Real)));
+  return std::min(kMostCenters, std::max(kFewestCenters, fitting));
+}
 
 template <class Buffer>
 void grow(Buffer& buffer, std::size_t n) {
@@ -128,7 +136,7 @@ void FusedPotentialOf<Real>::evaluate_share(int part) {
   for (int t = 0; t < plan_.tree.n_types; ++t) {
     const int from = std::max(begin, first_[t]), to = std::min(end, first_[t + 1]);
     if (from >= to) continue;
-    const std::int64_t n_blocks = (to - from + kMostCenters - 1) / kMostCenters, n_centers = to - from;
+    const std::int64_t n_centers = to - from, most = block_size(plan_.centers[t]), n_blocks = (n_centers + most - 1) / most;
     for (std::int64_t b = 0; b < n_blocks; ++b) {  // of nearly equal size
       const int first = from + static_cast<int>(n_centers * b / n_blocks);
       const int last = from + static_cast<int>(n_centers * (b + 1) / n_blocks);
