@@ -45,7 +45,8 @@ def cmake_folder() -> str:
 
 
 def plugin_folder() -> str:
-    """Folder that LAMMPS searches for *plugin.so; the entry point `lammps.plugins` calls this."""
+    """Folder that LAMMPS searches for *plugin.so; the entry point `lammps.plugins` calls this before LAMMPS starts."""
+    _show_torch()
     return str(native_folder() / "lib" / "lammps")
 
 

@@ -102,7 +102,10 @@ template <class Real>
 void check_contraction(Isa isa, int n, int width) {
   const Neighbourhood<Real> some(n, width, static_cast<unsigned>(n + 100 * width));
   aligned_vector<Real> sums(4 * static_cast<std::size_t>(width), Real(0.5));
-  choose_contract<Real>(isa)({some.view, some.table.data(), width, sums.data(), width});
+  // In two parts, the first of which is a multiple of every vector.
+  const int part = width >= 32 ? 16 : 0;
+  choose_contract<Real>(isa)({some.view, some.table.data(), width, 0, part, sums.data(), width});
+  choose_contract<Real>(isa)({some.view, some.table.data(), width, part, width, sums.data(), width});
   aligned_vector<Real> d_row[4];
   Project<Real> project;
   project.rows = some.view, project.table = some.table.data(), project.width = width;
@@ -112,6 +115,9 @@ void check_contraction(Isa isa, int n, int width) {
     d_row[b].resize(padded(n), Real(-1));
     project.d_row[b] = d_row[b].data();
   }
+  project.end = part;
+  choose_project<Real>(isa)(project);
+  project.begin = part, project.end = width, project.add = true;
   choose_project<Real>(isa)(project);
   std::vector<double> expected(sums.size(), 0.5);
   const double close = tolerance<Real>() * 20 * (n + width);
