@@ -1,8 +1,9 @@
 // Microseconds of one fused force call per atom, without any engine around it, and its distance to the answers stored in
 // the model file, or to the path "table to rounding, float64" for a frame of one's own:
 //   force_call graph.pth [--frame frame.txt] [--mixed] [--threads n] [--seconds s] [--ranks P]
+//              [--table tolerance]
 // frame.txt: number of atoms; nine numbers of the cell; type x y z of each atom. --ranks makes a spectral basis on the
-// spot; without it a compressed file is run as it says. With one thread the time is that of the processor.
+// spot, --table tables of the networks to a relative tolerance; without them a compressed file is run as it says. With one thread the time is that of the processor.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -40,6 +41,7 @@ struct Choices {
   deepmd::FusedOptions options{deepmd::Precision::float64, 1};
   double seconds = 2.0;
   int ranks = 0;
+  double table_tolerance = 0;
 };
 
 bool read_choices(int n_arguments, char** arguments, Choices& choices) {
@@ -56,6 +58,8 @@ bool read_choices(int n_arguments, char** arguments, Choices& choices) {
       choices.seconds = std::atof(arguments[++k]);
     } else if (word == "--ranks" && has_value) {
       choices.ranks = std::atoi(arguments[++k]);
+    } else if (word == "--table" && has_value) {
+      choices.table_tolerance = std::atof(arguments[++k]);
     } else if (word.rfind("--", 0) != 0 && choices.model.empty()) {
       choices.model = word;
     } else {
@@ -156,6 +160,10 @@ int run(const Choices& choices) {
   }
   std::optional<deepmd::CompressionRecord> record = deepmd::read_compression(file);
   if (choices.ranks > 0) record = spectral::record(*tree, choices.ranks, 0.8);
+  if (choices.table_tolerance > 0) {
+    if (choices.ranks == 0) record.emplace();
+    record->tolerance = 1, record->table_tolerance = choices.table_tolerance, record->shortest = 0.8;
+  }
   const double before = seconds();
   const auto potential =
       deepmd::make_fused_potential(*tree, deepmd::build_pair_basis(*tree, record ? &*record : nullptr), choices.options);
@@ -178,7 +186,7 @@ int run(const Choices& choices) {
 int main(int n_arguments, char** arguments) {
   Choices choices;
   if (!read_choices(n_arguments, arguments, choices)) {
-    std::cerr << "usage: force_call graph.pth [--frame frame.txt] [--mixed] [--threads n] [--seconds s] [--ranks P]\n";
+    std::cerr << "usage: force_call graph.pth [--frame frame.txt] [--mixed] [--threads n] [--seconds s] [--ranks P] [--table tolerance]\n";
     return 2;
   }
   try {
