@@ -22,7 +22,8 @@ const std::vector<std::string>& known_keys() {
   static const std::vector<std::string> keys = {
       "verbose",      "use_unix", "port",      "host",           "graph_file",      "coord_file", "atom_type",
       "timeout",      "pbc",      "reconnect", "sockets_prefix", "connect_timeout", "skin",       "idle_timeout",
-      "check_names",  "fparam",   "aparam",    "n_threads",      "gpu_rank"};
+      "check_names",  "fparam",   "aparam",    "n_threads",      "gpu_rank",
+      "path",         "precision"};
   return keys;
 }
 
@@ -93,6 +94,16 @@ class Reader {
       if (value.find('\0') != std::string::npos) {
         wrong(key, "a text without null characters");
       }
+    }
+  }
+  void read(const std::string& key, std::string& value, const std::vector<std::string>& known) const {
+    read(key, value);
+    if (has(key) && std::find(known.begin(), known.end(), value) == known.end()) {
+      std::string list;
+      for (const std::string& word : known) {
+        list += (list.empty() ? "" : ", ") + word;
+      }
+      wrong(key, "one of " + list);
     }
   }
   void read(const std::string& key, int& value, int low, int high) const {
@@ -258,6 +269,8 @@ DriverConfig parse_config(const std::string& text, const std::string& path) {
   reader.read("check_names", config.check_names);
   reader.read("n_threads", config.n_threads, 0, 4096);
   reader.read("gpu_rank", config.gpu_rank, -1, 4096);
+  reader.read("path", config.path, {"auto", "fused", "script"});
+  reader.read("precision", config.precision, {"float64", "mixed"});
   reader.read("fparam", config.fparam);
   reader.read("aparam", config.aparam);
   check_address(reader, config.address);

@@ -35,6 +35,8 @@ constexpr const char* kKeys =
     "  skin             Angstrom added to the cutoff of the neighbour lists (1)\n"
     "  n_threads        threads of the model (0: as the framework decides)\n"
     "  gpu_rank         which GPU, counted from 0 and modulo their number (0); -1: the CPU\n"
+    "  path             fused (the engine's own kernels), script (TorchScript) or auto (fused where the model allows it)\n"
+    "  precision        float64, or mixed: float32 tables and networks of the fused path (float64)\n"
     "  fparam, aparam   frame parameters, and atomic parameters given to every atom, if the model has any\n"
     "Keys that begin with _comment are ignored; any other key is an error.\n"
     "\n"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <set>
 #include <sstream>
@@ -71,6 +72,8 @@ void ModelEvaluator::open(const DriverConfig& config) {
   deepmd_open_options_init(&options);
   options.n_threads = config.n_threads;
   options.gpu_rank = config.gpu_rank;
+  options.path = config.path.c_str();
+  options.precision = config.precision.c_str();
   deepmd_model* model = nullptr;
   deepmd_status status = deepmd_model_open(config.graph_file.c_str(), &options, &model);
   model_.reset(model);
@@ -117,9 +120,12 @@ void ModelEvaluator::take_parameters(const DriverConfig& config) {
 
 std::string ModelEvaluator::description() const {
   std::ostringstream text;
-  text << "model with cutoff " << info_.rcut << " Angstrom, path '" << info_.path_in_use << "', types";
+  text << "model with cutoff " << info_.rcut << " Angstrom, types";
   for (int t = 0; t < info_.n_types; ++t) {
     text << ' ' << info_.type_map[t];
+  }
+  if (info_.path_description) {
+    text << "\n# path " << info_.path_description;
   }
   return text.str();
 }
@@ -200,11 +206,25 @@ void ModelEvaluator::evaluate_one(const Frame& frame, Evaluation& result) {
   output.energy = &result.energy;
   output.forces = result.forces.data();
   output.virial = result.virial.data();
+  std::int64_t n_outside = 0;
+  output.n_outside = &n_outside;
   const deepmd_status status = deepmd_evaluate(model_.get(), &input, &output);
   if (status != DEEPMD_OK) {
     fail(status);
   }
+  report_outside(n_outside);
   ++n_evaluated_;
+}
+
+void ModelEvaluator::report_outside(std::int64_t n_pairs) {
+  if (n_pairs == 0 || outside_reported_) {
+    return;
+  }
+  outside_reported_ = true;
+  std::fprintf(stderr,
+               "dp_ipi: %lld pairs of atoms are closer than the range of the embedding's table; the network itself "
+               "answers for them, and this is not reported again\n",
+               static_cast<long long>(n_pairs));
 }
 
 // False if the joint system was refused; evaluated one by one, its structures then give the reason and the right atoms.
@@ -222,9 +242,12 @@ bool ModelEvaluator::evaluate_joint(const std::vector<const Frame*>& frames, Eva
   input.pbc = geometry.pbc;
   input.fparam = fparam_.empty() ? nullptr : fparam_.data();
   joint_.describe(input, output);
+  std::int64_t n_outside = 0;
+  output.n_outside = &n_outside;
   if (deepmd_evaluate(model_.get(), &input, &output) != DEEPMD_OK) {
     return false;
   }
+  report_outside(n_outside);
   for (std::size_t k = 0; k < frames.size(); ++k) {
     joint_.take(k, *results[k]);
   }

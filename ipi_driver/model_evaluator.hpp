@@ -40,6 +40,7 @@ class ModelEvaluator : public Evaluator {
   void evaluate_one(const Frame& frame, Evaluation& result);
   bool evaluate_joint(const std::vector<const Frame*>& frames, Evaluation* const* results);
   void evaluate_distinct(const std::vector<const Frame*>& frames, const std::vector<Evaluation*>& results);
+  void report_outside(std::int64_t n_pairs);
   [[noreturn]] void fail(deepmd_status status) const;
   std::string atom_text(std::size_t i) const;  // counted from 1, as the core does
 
@@ -54,6 +55,7 @@ class ModelEvaluator : public Evaluator {
   std::vector<double> aparam_;  // [n_atoms][dim_aparam]
   JointSystem joint_;
   std::int64_t n_evaluated_ = 0;
+  bool outside_reported_ = false;
 };
 
 }  // namespace deepmd::ipi

@@ -121,6 +121,7 @@ void PairDeepMD::evaluate(size_t n_models, const Wanted& wanted) {
   input.fparam = fparam_.empty() ? nullptr : fparam_.data();
   input.aparam = aparam_.empty() ? nullptr : aparam_.data();
   outputs_.resize(n_models);
+  int64_t n_outside = 0;
   for (size_t k = 0; k < n_models; ++k) {
     deepmd_output_init(&outputs_[k]);
     results_[k].forces.resize(3 * n_all);
@@ -128,6 +129,7 @@ void PairDeepMD::evaluate(size_t n_models, const Wanted& wanted) {
     outputs_[k].forces = results_[k].forces.data();
     if (wanted.virial) outputs_[k].virial = results_[k].virial;
   }
+  outputs_[0].n_outside = &n_outside;
   if (wanted.atom_energy) {  // of the model that moves the atoms; the others only watch
     results_[0].atom_energy.resize(n_local);
     outputs_[0].atom_energy = results_[0].atom_energy.data();
@@ -139,6 +141,16 @@ void PairDeepMD::evaluate(size_t n_models, const Wanted& wanted) {
   const deepmd_status status =
       deepmd_ensemble_evaluate(ensemble_.get(), &input, static_cast<int>(n_models), outputs_.data());
   if (status != DEEPMD_OK) fail_evaluation(status);
+  if (n_outside > 0) report_outside(n_outside);
+}
+
+void PairDeepMD::report_outside(int64_t n_pairs) {
+  if (outside_reported_) return;
+  outside_reported_ = true;
+  error->warning("pair_deepmd.cpp", __LINE__,
+                 "pair_style deepmd: on step " + std::to_string(update->ntimestep) + ", " + std::to_string(n_pairs) +
+                     " pairs of atoms are closer than the range of the embedding's table; the network itself answers "
+                     "for them, and this is not reported again");
 }
 
 void PairDeepMD::scatter(double factor) {

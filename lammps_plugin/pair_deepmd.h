@@ -93,6 +93,7 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   double scale_factor() const;
   void update_parameters();
   void evaluate(size_t n_models, const Wanted& wanted);
+  void report_outside(int64_t n_pairs);
   void scatter(double factor);
   [[noreturn]] void fail_evaluation(deepmd_status status) const;
   std::string name_atom(int i) const;
@@ -133,6 +134,7 @@ class PairDeepMD : public LAMMPS_NS::Pair {
 
   LmpAdapter adapter_;
   bool special_checked_ = false;
+  bool outside_reported_ = false;
   LAMMPS_NS::bigint last_list_calls_ = -1;
   LAMMPS_NS::bigint last_list_step_ = -1;
   const void* last_list_ = nullptr;

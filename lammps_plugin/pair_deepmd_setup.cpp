@@ -65,7 +65,8 @@ void PairDeepMD::open_models() {
   try {
     settings_ = parse_pair_settings(words_);
     for (const auto& path : settings_.models) {
-      models_.push_back(open_shared_model({path, settings_.selftest, node}, world));
+      models_.push_back(
+          open_shared_model({path, settings_.selftest, settings_.path, settings_.precision, node}, world));
     }
     ensemble_ = make_ensemble(models_);
     read_model_facts();
@@ -79,6 +80,7 @@ void PairDeepMD::open_models() {
   cutoff_ = info_.rcut * length_unit_;
   types_printed_ = false;
   results_.assign(models_.size(), ModelResult());
+  outside_reported_ = false;
   print_models();
   prepare_deviations();
 }
@@ -108,9 +110,9 @@ void PairDeepMD::print_models() const {
   for (const auto& path : settings_.models) text += path + " ";
   text += "\n  rcut in model:      " + format_number(info_.rcut) + "\n";
   text += "  ntypes in model:    " + std::to_string(info_.type_map.size()) + "\n";
-  text += "  engine:             deepmd " + std::string(deepmd_version()) + ", path " + info_.path_in_use + ", " +
-          std::to_string(n_threads_) + " thread(s) per rank, self-test " + (settings_.selftest ? "passed" : "off") +
-          "\n";
+  text += "  engine:             deepmd " + std::string(deepmd_version()) + ", " + std::to_string(n_threads_) +
+          " thread(s) per rank, self-test " + (settings_.selftest ? "passed" : "off") + "\n";
+  text += "  path:               " + info_.path_description + "\n";
   if (info_.dim_fparam > 0) {
     text += "  fparam:             " + std::to_string(info_.dim_fparam) + " from " +
             (!settings_.fparam_compute.empty() ? "compute " + settings_.fparam_compute

@@ -69,6 +69,16 @@ int take_frequency(WordReader& words, const std::string& keyword) {
   return static_cast<int>(value);
 }
 
+std::string take_one_of(WordReader& words, const std::string& keyword, const std::vector<std::string>& known) {
+  const std::string& word = words.take_value(keyword);
+  std::string list;
+  for (const auto& each : known) {
+    if (word == each) return word;
+    list += (list.empty() ? "" : ", ") + each;
+  }
+  throw SettingsError("pair_style deepmd: keyword '" + keyword + "' needs one of " + list + ", got '" + word + "'");
+}
+
 bool take_switch(WordReader& words, const std::string& keyword) {
   const std::string& word = words.take_value(keyword);
   if (word == "on" || word == "yes") return true;
@@ -140,6 +150,8 @@ const std::vector<std::pair<std::string, Handler>>& keyword_table() {
       {"relative_v", [](W& w, S& s) { s.relative_v = take_level(w, "relative_v"); }},
       {"stop_above", take_stop_rule},
       {"select", take_selection},
+      {"path", [](W& w, S& s) { s.path = take_one_of(w, "path", {"auto", "fused", "script"}); }},
+      {"precision", [](W& w, S& s) { s.precision = take_one_of(w, "precision", {"float64", "mixed"}); }},
       {"masscheck", [](W& w, S& s) { s.mass_check = take_switch(w, "masscheck"); }},
       {"selftest", [](W& w, S& s) { s.selftest = take_switch(w, "selftest"); }},
       {"fparam_from_fix", [](W&, S&) { refuse("fparam_from_fix", "use fparam_from_compute with a compute"); }},

@@ -31,6 +31,8 @@ struct PairSettings {
   std::string select_path;   // where frames go whose largest force deviation is in [select_low, select_high), "": nowhere
   double select_low = 0.0;
   double select_high = 0.0;
+  std::string path;       // auto, fused or script; "": as the environment says
+  std::string precision;  // float64 or mixed; "": as the environment says
   bool mass_check = true;
   bool selftest = true;
 };

@@ -104,16 +104,18 @@ int own_cores(MPI_Comm) { return 1; }
 }  // namespace
 
 ModelHandle open_shared_model(const OpenRequest& request, MPI_Comm world) {
-  const std::vector<char> content = read_on_first_rank(request.path, world);
+  const std::vector<char> content = read_on_first_rank(request.file, world);
   deepmd_open_options options;
   deepmd_open_options_init(&options);
   options.run_selftest = request.selftest ? 1 : 0;
   options.n_threads = request.node.n_threads;
   options.gpu_rank = request.node.rank_on_node;
+  options.path = request.path.c_str();
+  options.precision = request.precision.c_str();
   options.content = content.empty() ? "" : content.data();  // an empty file is a content too, and is refused
   options.content_size = content.size();
   deepmd_model* model = nullptr;
-  const deepmd_status status = deepmd_model_open(request.path.c_str(), &options, &model);
+  const deepmd_status status = deepmd_model_open(request.file.c_str(), &options, &model);
   ModelHandle handle(model);
   std::string problem;
   if (status != DEEPMD_OK) problem = std::string(deepmd_last_error()) + " [" + deepmd_status_name(status) + "]";
@@ -143,7 +145,7 @@ SharedModelInfo describe_ensemble(const deepmd_ensemble* ensemble) {
   info.dim_aparam = raw.dim_aparam;
   info.has_default_fparam = raw.has_default_fparam != 0;
   info.kind = raw.kind;
-  info.path_in_use = raw.path_in_use;
+  info.path_description = raw.path_description;
   info.min_pair_distance = raw.min_pair_distance;
   return info;
 }

@@ -36,8 +36,10 @@ struct NodeShare {
 };
 
 struct OpenRequest {
-  std::string path;
+  std::string file;
   bool selftest = true;
+  std::string path;       // as in deepmd_open_options; "": the default
+  std::string precision;  // the same
   NodeShare node;
 };
 
@@ -55,7 +57,7 @@ struct SharedModelInfo {
   int dim_aparam = 0;
   bool has_default_fparam = false;
   std::string kind;
-  std::string path_in_use;
+  std::string path_description;
   double min_pair_distance = 0.0;
 };
 SharedModelInfo describe_ensemble(const deepmd_ensemble* ensemble);

@@ -29,6 +29,12 @@ TOLERANCES: dict[str, tuple[float, str]] = {
     "closed form, many atoms": (1e-9, "energies and virials of 1e3 eV summed in another order"),
     "wrapping": (1e-11, "positions of 20 A lose digits when a few periods are added"),
     "doors": (1e-9, "the same sums in other orders and, at engines, with other units and other images of the atoms"),
+    "spectral compression": (
+        5e-6,
+        "the tolerance of 2e-6 eV/A on stored frames with a margin for stranger ones; relative to the largest value",
+    ),
+    "exact compression": (5e-8, "the tolerance of 1e-8 eV/A with the same margin"),
+    "mixed precision": (1e-4, "float32 networks of random weights: 1e-6 of values of size 1, amplified by derivatives"),
     "invariance": (
         1e-10,
         "the same pairs with positions rounded otherwise, energies of 1e2 eV in another order",

@@ -16,6 +16,7 @@ using deepmd::text;
 struct deepmd_model {
   deepmd::Model model;
   std::vector<const char*> type_names;
+  mutable std::string path_description;
 };
 
 struct deepmd_ensemble {
@@ -134,8 +135,9 @@ deepmd_status deepmd_model_open(const char* path, const deepmd_open_options* opt
     deepmd::ModelFile file =
         chosen.content ? deepmd::ModelFile(path, {static_cast<const char*>(chosen.content), chosen.content_size})
                        : deepmd::ModelFile::read(path);
-    std::unique_ptr<deepmd_model> opened(
-        new deepmd_model{deepmd::Model(std::move(file), {chosen.gpu_rank, chosen.n_threads}), {}});
+    const deepmd::PathChoice choice{chosen.path ? chosen.path : "", chosen.precision ? chosen.precision : "",
+                                    {chosen.gpu_rank, chosen.n_threads}};
+    std::unique_ptr<deepmd_model> opened(new deepmd_model{deepmd::Model(std::move(file), choice), {}, {}});
     for (const std::string& name : opened->model.metadata().type_map) opened->type_names.push_back(name.c_str());
     if (chosen.run_selftest) opened->model.selftest();
     *model = opened.release();
@@ -161,6 +163,8 @@ deepmd_status deepmd_model_info(const deepmd_model* model, deepmd_info* info) {
     all.path_in_use = model->model.path_in_use();
     all.metadata_json = metadata.json.c_str();
     all.min_pair_distance = metadata.min_pair_distance;
+    model->path_description = model->model.describe_path();
+    all.path_description = model->path_description.c_str();
     std::memcpy(info, &all, all.size);
   });
 }
@@ -215,8 +219,10 @@ deepmd_status deepmd_evaluate(deepmd_model* model, const deepmd_input* input, de
     require(model, "model");
     const auto given = read_struct(input, with_size<deepmd_input>(), "input");
     const auto wanted = read_struct(output, with_size<deepmd_output>(), "output");
+    const std::int64_t n_before = model->model.n_outside();
     model->model.evaluate(to_request(given), {wanted.energy, wanted.forces, wanted.virial, wanted.atom_energy,
                                               wanted.atom_virial});
+    if (wanted.n_outside) *wanted.n_outside = model->model.n_outside() - n_before;
   });
 }
 
@@ -249,17 +255,24 @@ deepmd_ensemble* make_ensemble(std::vector<std::unique_ptr<deepmd_model>> owned,
   return new deepmd_ensemble{std::move(owned), std::move(models), deepmd::Ensemble(std::move(members))};
 }
 
-// The caller's structs stand as far apart as their size says.
-std::vector<deepmd::Result> read_outputs(int n_outputs, const deepmd_output* outputs) {
+// Calls take(k, output); the caller's structs stand as far apart as their size says.
+template <class Take>
+void for_each_output(int n_outputs, const deepmd_output* outputs, Take&& take) {
   if (n_outputs < 0) throw Error(DEEPMD_ERROR_ARGUMENT, text("n_outputs is ", n_outputs, ", expected 0 or more"));
-  std::vector<deepmd::Result> results;
   const auto* next = reinterpret_cast<const char*>(outputs);
-  for (int k = 0; k < n_outputs; ++k) {
+  for (std::size_t k = 0; k < static_cast<std::size_t>(n_outputs); ++k) {
     const auto* each = reinterpret_cast<const deepmd_output*>(next);
     const auto wanted = read_struct(each, with_size<deepmd_output>(), "outputs");
-    results.push_back({wanted.energy, wanted.forces, wanted.virial, wanted.atom_energy, wanted.atom_virial});
+    take(k, wanted);
     next += wanted.size;
   }
+}
+
+std::vector<deepmd::Result> read_outputs(int n_outputs, const deepmd_output* outputs) {
+  std::vector<deepmd::Result> results;
+  for_each_output(n_outputs, outputs, [&](std::size_t, const deepmd_output& wanted) {
+    results.push_back({wanted.energy, wanted.forces, wanted.virial, wanted.atom_energy, wanted.atom_virial});
+  });
   return results;
 }
 
@@ -326,7 +339,13 @@ deepmd_status deepmd_ensemble_evaluate(deepmd_ensemble* ensemble, const deepmd_i
   return guarded([&] {
     require(ensemble, "ensemble");
     const auto given = read_struct(input, with_size<deepmd_input>(), "input");
-    ensemble->ensemble.evaluate(to_request(given), read_outputs(n_outputs, outputs));
+    const std::vector<deepmd::Result> results = read_outputs(n_outputs, outputs);
+    std::vector<std::int64_t> n_before;
+    for (const deepmd_model* model : ensemble->models) n_before.push_back(model->model.n_outside());
+    ensemble->ensemble.evaluate(to_request(given), results);
+    for_each_output(n_outputs, outputs, [&](std::size_t k, const deepmd_output& output) {
+      if (output.n_outside) *output.n_outside = ensemble->models[k]->model.n_outside() - n_before[k];
+    });
   });
 }
 

@@ -38,6 +38,8 @@ class DP(Calculator):
         Branch of a multi-task checkpoint.
     skin
         Length in Angstrom by which the neighbour list reaches beyond the cutoff, so that it can be used again.
+    path, precision
+        How the model is evaluated: "auto", "fused" or "script", and "float64" or "mixed"; see `DeepEval`.
 
     ``atoms.info["fparam"]`` and ``atoms.info["aparam"]`` carry the parameters of models that take some. Each axis is
     periodic as ``atoms.pbc`` says.
@@ -55,10 +57,12 @@ class DP(Calculator):
         head: str | None = None,
         nlist_backend: str = "auto",
         skin: float = DEFAULT_SKIN,
+        path: str | None = None,
+        precision: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(label=label, **kwargs)
-        self.dp = model if isinstance(model, DeepPot) else DeepPot(model, head=head)
+        self.dp = model if isinstance(model, DeepPot) else DeepPot(model, head=head, path=path, precision=precision)
         self.type_dict = type_dict or {name: k for k, name in enumerate(self.dp.get_type_map())}
         self.skin = skin
         self._neighbors: Any = None

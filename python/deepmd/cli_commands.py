@@ -67,6 +67,8 @@ def _freeze(parser: Parser) -> None:
     parser.add_argument("-w", "--nvnmd-weight", metavar="FILE", help="weights for NVNMD hardware")
     parser.add_argument("--hessian", action="store_true", help="include second derivatives")
     parser.add_argument("--lower-kind", choices=("nlist", "graph"), default="nlist", help="kind of the inner interface")
+    parser.add_argument("--compress", action="store_true", help="compress the frozen model, as dp compress does")
+    _tolerances(parser)
     _branch(parser)
 
 
@@ -178,12 +180,27 @@ def _compress(parser: Parser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", default="frozen_model_compressed", help="result (default: %(default)s)"
     )
-    parser.add_argument("-s", "--step", type=positive, default=0.01, help="stride of the table (default: %(default)s)")
-    parser.add_argument("-e", "--extrapolate", type=whole(1), default=5, help="reach of the table (default: 5)")
-    parser.add_argument("-f", "--frequency", type=int, default=-1, help="steps between overflow checks (default: none)")
-    parser.add_argument("-c", "--checkpoint-folder", metavar="DIR", default="model-compression", help="working folder")
-    parser.add_argument("-t", "--training-script", metavar="FILE", help="training input, for the shortest distance")
+    _tolerances(parser)
+    parser.add_argument("-t", "--training-script", metavar="FILE", help="training input, for its validation data")
+    recorded = parser.add_argument_group("options that are recorded in the file; tables follow from the tolerance")
+    recorded.add_argument("-s", "--step", type=positive, default=0.01, help="stride of a table elsewhere")
+    recorded.add_argument("-e", "--extrapolate", type=whole(1), default=5, help="reach of a table elsewhere")
+    recorded.add_argument("-f", "--frequency", type=int, default=-1, help="steps between overflow checks elsewhere")
+    recorded.add_argument("-c", "--checkpoint-folder", metavar="DIR", default="model-compression", help="not needed")
     _branch(parser)
+
+
+def _tolerances(parser: Parser) -> None:
+    group = parser.add_argument_group("how a model is compressed")
+    group.add_argument(
+        "--exact", action="store_true", help="tables of all outputs of the embedding networks, not of a spectral basis"
+    )
+    group.add_argument(
+        "--tolerance", type=positive, metavar="E", help="largest force error, eV/Å (default: 2e-6, with --exact 1e-8)"
+    )
+    group.add_argument("--rank", type=whole(1), metavar="P", help="size of the spectral bases (default: by the tolerance)")
+    group.add_argument("--data", nargs="+", metavar="DATA", help="data systems to measure on (default: those of the input)")
+    group.add_argument("--max-frames", type=whole(2), default=20, metavar="N", help="frames at most (default: 20)")
 
 
 def _change_bias(parser: Parser) -> None:
@@ -268,8 +285,9 @@ COMMANDS = [
         "compress",
         "make a model faster by tables",
         _compress,
-        refusal="run the frozen model as it is",
+        "deepmd.compress:main",
         parallel=True,
+        fixed=_ONE_TASK,
     ),
     Command(
         "change-bias",

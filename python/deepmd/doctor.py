@@ -206,12 +206,12 @@ def check_model(visit: Visit, name: str) -> Iterator[Finding]:
     what = Path(name).name[:12]
     try:
         path = find_model(name)
-        Model(str(path))
+        in_use = Model(str(path)).path_description
         worst = selftest(path)
     except DeepmdError as error:
         yield Finding(FAIL, what, str(error), "freeze the model again with dp freeze, or copy it again")
         return
-    yield Finding(PASS, what, f"self-test in Python: largest difference {worst:.1e} eV/A")
+    yield Finding(PASS, what, f"self-test in Python: largest difference {worst:.1e} eV/A; path {in_use}")
     if visit.lmp is not None:
         yield lammps_finding(visit, path.absolute(), what)
 

@@ -31,6 +31,10 @@ def main(args: Any) -> None:
         output = output.with_suffix(".pth")
     freeze_model(model, output, training_script=payload.get("input"))
     log.info("frozen %s (step %s) -> %s", path, payload.get("step"), output)
+    if getattr(args, "compress", False):
+        from deepmd.compress import compress_file, options_of
+
+        compress_file(output, output, options_of(args))
 
 
 def freeze_model(model: Any, output: str | Path, training_script: dict[str, Any] | None = None) -> None:
@@ -77,11 +81,13 @@ def freeze_model(model: Any, output: str | Path, training_script: dict[str, Any]
 
 
 def prove(path: str | Path) -> None:
-    """Opens a frozen file as users will, which re-evaluates the frames in it."""
+    """Opens a frozen file as users will, which re-evaluates the frames in it by each path that the model allows."""
     from deepmd.infer.opening import open_frozen
 
-    worst = open_frozen(path).selftest()
-    log.info("%s: self-test of the reopened file: largest difference %.1e", path, worst)
+    for choice in ("script", "auto"):
+        model = open_frozen(path, run_selftest=False, path=choice, precision="float64")
+        worst = model.selftest()
+        log.info("%s: self-test by the path %s: largest difference %.1e", path, model.path_in_use, worst)
 
 
 N_SELFTEST = 3

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import struct
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ RECORDS = {
 }
 
 
+COMPRESSION = "deepmd/compression.json"
+BASIS = "deepmd/compression.safetensors"
+
+
 @dataclass
 class FrozenModel:
     """What a frozen file holds beside the TorchScript module."""
@@ -42,6 +47,8 @@ class FrozenModel:
     """Neutral tree with NumPy arrays under `@variables`."""
     selftest: dict[str, np.ndarray] = field(default_factory=dict)
     """`k.positions` [n, 3], `k.types` [n], `k.cell` [3, 3], `k.energy` [1], `k.forces` [n, 3], `k.virial` [3, 3]"""
+    compression: dict[str, Any] | None = None
+    """What `dp compress` decided and measured; None for a model that is not compressed."""
 
 
 def write(path: str | Path, module: Any, frozen: FrozenModel) -> None:
@@ -65,6 +72,17 @@ def write(path: str | Path, module: Any, frozen: FrozenModel) -> None:
     buffer = io.BytesIO()
     torch.jit.save(module, buffer, _extra_files=extra)
     write_whole(path, seal(buffer.getvalue()))
+
+
+def with_records(content: bytes, records: dict[str, bytes]) -> bytes:
+    """A sealed file with extra records added; torch is not needed."""
+    buffer = io.BytesIO(content)
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
+        folder = archive.namelist()[0].split("/", 1)[0]
+        archive.comment = b""
+        for name, record in records.items():
+            archive.writestr(zipfile.ZipInfo(f"{folder}/extra/{name}"), record)
+    return seal(buffer.getvalue())
 
 
 def seal(archive: bytes, trailer: bytes = TRAILER) -> bytes:
@@ -147,8 +165,6 @@ def foreign(content: bytes) -> str:
 
 def read(path: str | Path) -> FrozenModel:
     """Metadata, tree and self-test frames of a verified file; torch is not needed."""
-    import zipfile
-
     from safetensors.numpy import load
 
     from deepmd.exchange import unflatten
@@ -158,6 +174,7 @@ def read(path: str | Path) -> FrozenModel:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = {name.split("/extra/", 1)[-1]: name for name in archive.namelist()}
             records = {key: archive.read(names[record]) for key, record in RECORDS.items()}
+            compression = json.loads(archive.read(names[COMPRESSION])) if COMPRESSION in names else None
     except (KeyError, zipfile.BadZipFile) as error:
         raise ModelError(
             f"{path}: the frozen model lacks a record ({error}); freeze it anew", "DP_ERROR_FORMAT"
@@ -169,4 +186,4 @@ def read(path: str | Path) -> FrozenModel:
             "DP_ERROR_VERSION",
         )
     tree = unflatten(json.loads(records["tree"]), load(records["weights"]))
-    return FrozenModel(metadata, tree, load(records["selftest"]))
+    return FrozenModel(metadata, tree, load(records["selftest"]), compression)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd.errors import InputError
+from deepmd.errors import DeepmdError, InputError
 from deepmd.exchange import TREE_SUFFIXES, VARIABLES, describe, flatten, read_tree
 from deepmd.infer.opening import CHECKPOINT, find_model
 
@@ -48,8 +48,21 @@ def _from_frozen(path: Path) -> Contents:
         f"file            : format {meta['format_version']}, checksum right, {path.stat().st_size} bytes",
         f"self-test       : {test['n_frames']} frames, tolerance {test['tolerance']:g} eV and eV/A",
         f"predicts        : {meta['kind']}",
+        *path_facts(path, frozen.compression),
     ]
     return Contents(frozen.tree, _as_dict(meta["model_def_script"]), facts)
+
+
+def path_facts(path: Path, compression: dict[str, Any] | None) -> list[str]:
+    """How the model would run here, and what its compression brought."""
+    from deepmd.compress import describe as describe_compression
+    from deepmd.core import Model
+
+    facts = [] if compression is None else [f"compression     : {describe_compression(compression)}"]
+    try:
+        return [*facts, f"path            : {Model(str(path), run_selftest=False).path_description}"]
+    except DeepmdError as error:
+        return [*facts, f"path            : none on this machine ({error})"]
 
 
 def _from_checkpoint(path: Path) -> Contents:

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +72,31 @@ def torchscript(case: Case, folder: Path) -> Results:
     return through_module(torch.jit.load(str(case.path)), case)
 
 
-def core(case: Case, folder: Path) -> Results:
-    from deepmd.core import Model
+def core(path: str, precision: str = "float64") -> Door:
+    """The core by one of its paths."""
 
-    model = Model(str(case.path))
-    return {name: model.evaluate(**frame.as_input(), atomic=True) for name, frame in case.frames.items()}
+    def door(case: Case, folder: Path) -> Results:
+        from deepmd.core import Model
+
+        model = Model(str(case.path), path=path, precision=precision)
+        assert model.path_in_use == path
+        return {name: model.evaluate(**frame.as_input(), atomic=True) for name, frame in case.frames.items()}
+
+    return door
+
+
+def compressed(exact: bool, door: Door) -> Door:
+    """Another door for the compressed model."""
+
+    def through(case: Case, folder: Path) -> Results:
+        from deepmd.compress import Options as How
+        from deepmd.compress import compress_file
+
+        path = folder / "compressed.pth"
+        compress_file(case.path, path, How(exact=exact))
+        return door(replace(case, path=path), folder)
+
+    return through
 
 
 def core_with_kept_list(case: Case, folder: Path) -> Results:
@@ -196,7 +216,7 @@ def build_program(language: str) -> Path:
     command = [
         *compiler.split(), standard, "-O1", "-Wall", "-Wextra", "-Werror", f"-I{installed.include_folder()}",
         str(HERE / "door_programs" / f"evaluate.{language}"), "-o", str(program), f"-L{library}", "-ldeepmd",
-        f"-Wl,-rpath,{library}", "-Wl,--allow-shlib-undefined",
+        f"-Wl,-rpath,{library}",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -241,13 +261,13 @@ def cpp_skin(case: Case, folder: Path) -> Results:
 # --------------------------------------------------------------------------------------------------------- engines
 
 
-def lammps(ranks: int, grids: tuple[str, ...]) -> Door:
-    """LAMMPS on so many ranks; the processor grids take turns over the frames."""
+def lammps(ranks: int, grids: tuple[str, ...], choice: str = "") -> Door:
+    """LAMMPS on so many ranks; the processor grids take turns over the frames. choice: keywords of the pair style."""
 
     def door(case: Case, folder: Path) -> Results:
         jobs = []
         for k, (name, f) in enumerate(case.frames.items()):
-            keywords = "" if f.fparam is None else f" fparam {text(f.fparam)}"
+            keywords = choice + ("" if f.fparam is None else f" fparam {text(f.fparam)}")
             keywords += "" if f.aparam is None else f" aparam {text(f.aparam[0])}"
             jobs.append(Job(
                 name.replace(" ", "_"), f.positions, f.types + 1, f"deepmd {case.path}{keywords}",
@@ -268,14 +288,14 @@ def lammps(ranks: int, grids: tuple[str, ...]) -> Door:
     return door
 
 
-def dp_ipi(case: Case, folder: Path) -> Results:
+def dp_ipi(case: Case, folder: Path, **choice: str) -> Results:
     """The installed client against a server that sends the frame once; one client for each frame."""
     command, results = installed_command(), {}
     for name, f in case.frames.items():
         settings: dict[str, Any] = {
             "verbose": False, "graph_file": str(case.path), "coord_file": "coord.xyz", "n_threads": 1,
             "atom_type": {element: k for k, element in enumerate(case.options.type_map)},
-            "pbc": False if f.cell is None else [bool(flag) for flag in f.pbc or (True,) * 3],
+            "pbc": False if f.cell is None else [bool(flag) for flag in f.pbc or (True,) * 3], **choice,
         }  # fmt: skip
         if f.fparam is not None:
             settings["fparam"] = list(map(float, f.fparam))
@@ -299,7 +319,12 @@ def dp_ipi(case: Case, folder: Path) -> Results:
 DOORS: dict[str, Door] = {
     "torch eager": torch_eager,
     "TorchScript": torchscript,
-    "core": core,
+    "core, fused": core("fused"),
+    "core, script": core("script"),
+    "core, mixed": core("fused", "mixed"),
+    "core, exact": compressed(True, core("fused")),
+    "core, spectral": compressed(False, core("fused")),
+    "core, spectral, mixed": compressed(False, core("fused", "mixed")),
     "core, kept list": core_with_kept_list,
     "core, ghosts": core_with_ghosts,
     "DeepPot": deep_pot,
@@ -310,8 +335,17 @@ DOORS: dict[str, Door] = {
     "LAMMPS, 2 ranks": lammps(2, ("processors 1 1 2", "processors 2 1 1")),
     "LAMMPS, 3 ranks": lammps(3, ("processors 3 1 1", "processors 1 1 3", "processors 1 3 1")),
     "LAMMPS, 4 ranks": lammps(4, ("processors 1 4 1", "processors 2 1 2", "")),
+    "LAMMPS, script": lammps(2, ("",), " path script"),
+    "LAMMPS, mixed": lammps(2, ("",), " path fused precision mixed"),
+    "LAMMPS, spectral": compressed(False, lammps(2, ("",))),
     "dp_ipi": dp_ipi,
+    "dp_ipi, script": functools.partial(dp_ipi, path="script"),
+    "dp_ipi, spectral": compressed(False, dp_ipi),
 }
+# Doors that promise less than rounding: names of their tolerances.
+TOLERANCE_OF = {name: "mixed precision" for name in DOORS if "mixed" in name}
+TOLERANCE_OF |= {name: "spectral compression" for name in DOORS if name.endswith("spectral")}
+TOLERANCE_OF |= {name: "exact compression" for name in DOORS if name.endswith("exact")}
 NEEDS_LAMMPS = tuple(name for name in DOORS if name.startswith("LAMMPS"))
 
 

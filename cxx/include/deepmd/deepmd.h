@@ -55,10 +55,15 @@ typedef struct deepmd_model deepmd_model; /* opaque; may be used by one thread a
 typedef struct deepmd_open_options {
   size_t size;
   int run_selftest;         /* non-zero (the default): re-evaluate the frames in the file and refuse a mismatch */
-  int n_threads;            /* 0: DP_INTRA_OP_PARALLELISM_THREADS of the environment, else as the framework has it */
+  int n_threads;            /* 0: DP_INTRA_OP_PARALLELISM_THREADS of the environment, else as the path in use has it */
   const void* content;      /* bytes of the file if the caller has read it already (an MPI broadcast), else NULL */
   size_t content_size;
   int gpu_rank;             /* which GPU (modulo their number) if torch finds any, 0 by default; negative: the CPU */
+  const char* path;         /* "auto", "fused" (kernels of this library, on the CPU), "script" (TorchScript, which any
+                               model can run on); NULL: DEEPMD_PATH of the environment, else "auto", which is "fused"
+                               where the model allows it and torch finds no GPU to use */
+  const char* precision;    /* "float64", or "mixed" (float32 tables and networks of the fused path, float64 geometry
+                               and sums); NULL: DEEPMD_PRECISION of the environment, else "float64" */
 } deepmd_open_options;
 
 /* Fills in the defaults (size included). */
@@ -76,9 +81,11 @@ typedef struct deepmd_info {
   int dim_aparam;                /* atomic parameters */
   int has_default_fparam;
   const char* kind;              /* "energy" */
-  const char* path_in_use;       /* "script" (later "fused") */
+  const char* path_in_use;       /* "fused" or "script" */
   const char* metadata_json;     /* the metadata of the file as JSON text */
   double min_pair_distance;      /* smallest pair distance of the training data, 0 if unknown */
+  const char* path_description;  /* one line: path, kind of embedding and tolerance, precision, instruction set, threads,
+                                    memory per atom; valid until the next call for this model */
 } deepmd_info;
 
 /* Fills `info`; set info->size before the call. The pointers stay valid as long as the model lives. */
@@ -135,6 +142,7 @@ typedef struct deepmd_output { /* every pointer may be NULL: not wanted, not com
   double* virial;       /* [3][3] */
   double* atom_energy;  /* [n_local] */
   double* atom_virial;  /* [n_all][3][3]: of the differentiated atom, w_k[a][b] = sum_j (r_j - r_k)[b] dE_j/dr_k[a] */
+  int64_t* n_outside;   /* [1] pairs closer than the range of the embedding's tables: the networks themselves answered */
 } deepmd_output;
 
 DEEPMD_API void deepmd_input_init(deepmd_input* input);

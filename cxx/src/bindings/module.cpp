@@ -201,24 +201,45 @@ py::dict with_input(const deepmd_info& info, const Arguments& given, Run&& run) 
   return run(input);
 }
 
+// How a model is opened; None: as the environment says, else the default.
+struct Opening {
+  std::string file;
+  bool run_selftest;
+  int n_threads, gpu_rank;
+  py::object path, precision;
+};
+
 class Model {
  public:
-  Model(const std::string& path, bool run_selftest, int n_threads, int gpu_rank) {
+  explicit Model(const Opening& how) {
     deepmd_open_options options;
     deepmd_open_options_init(&options);
-    options.run_selftest = run_selftest;
-    options.n_threads = n_threads;
-    options.gpu_rank = gpu_rank;
+    options.run_selftest = how.run_selftest;
+    options.n_threads = how.n_threads;
+    options.gpu_rank = how.gpu_rank;
+    const std::string path = how.path.is_none() ? "" : py::cast<std::string>(how.path);
+    const std::string precision = how.precision.is_none() ? "" : py::cast<std::string>(how.precision);
+    options.path = path.c_str();
+    options.precision = precision.c_str();
     deepmd_model* opened = nullptr;
-    without_lock([&] { return deepmd_model_open(path.c_str(), &options, &opened); });
+    without_lock([&] { return deepmd_model_open(how.file.c_str(), &options, &opened); });
     handle_.reset(opened);
-    info_.size = sizeof(info_);
-    check(deepmd_model_info(handle_.get(), &info_));
+    read_info();
   }
 
   const deepmd_info& info() const { return info_; }
 
+  // The info with what changes while a model is used.
+  const deepmd_info& read_info() {
+    const std::lock_guard<std::mutex> one_at_a_time(mutex_);
+    info_.size = sizeof(info_);
+    check(deepmd_model_info(handle_.get(), &info_));
+    return info_;
+  }
+
   std::vector<std::string> type_map() const { return {info_.type_map, info_.type_map + info_.n_types}; }
+
+  std::int64_t n_outside() const { return n_outside_; }
 
   double selftest() {
     double worst = 0;
@@ -250,10 +271,13 @@ class Model {
     output.virial = virial.mutable_data();
     output.atom_energy = atomic ? atom_energy.mutable_data() : nullptr;
     output.atom_virial = atomic ? atom_virial.mutable_data() : nullptr;
+    std::int64_t n_outside = 0;
+    output.n_outside = &n_outside;
     without_lock([&] {
       const std::lock_guard<std::mutex> one_at_a_time(mutex_);
       return deepmd_evaluate(handle_.get(), &input, &output);
     });
+    n_outside_ += n_outside;
 
     py::dict result;
     result["energy"] = energy;
@@ -272,6 +296,7 @@ class Model {
   std::unique_ptr<deepmd_model, Free> handle_;
   std::mutex mutex_;  // Python's own lock is released while the model works
   deepmd_info info_{};
+  std::int64_t n_outside_ = 0;
 };
 
 // Results of several models: energies [n_models], forces [n_models, n_all, 3], virials [n_models, 3, 3].
@@ -356,8 +381,12 @@ PYBIND11_MODULE(_core, m) {
            "Returns copies of first [n + 1], index [n_pairs], shift [n_pairs, 3], and whether the list is new.");
 
   py::class_<Model>(m, "Model", "A frozen model.")
-      .def(py::init<const std::string&, bool, int, int>(), py::arg("path"), py::arg("run_selftest") = true,
-           py::arg("n_threads") = 0, py::arg("gpu_rank") = 0)
+      .def(py::init([](const std::string& file, bool run_selftest, int n_threads, int gpu_rank, const py::object& path,
+                       const py::object& precision) {
+             return std::make_unique<Model>(Opening{file, run_selftest, n_threads, gpu_rank, path, precision});
+           }),
+           py::arg("file"), py::arg("run_selftest") = true, py::arg("n_threads") = 0, py::arg("gpu_rank") = 0,
+           py::arg("path") = py::none(), py::arg("precision") = py::none())
       .def_property_readonly("rcut", [](const Model& model) { return model.info().rcut; })
       .def_property_readonly("n_types", [](const Model& model) { return model.info().n_types; })
       .def_property_readonly("type_map", &Model::type_map)
@@ -366,6 +395,11 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("has_default_fparam", [](const Model& m_) { return m_.info().has_default_fparam != 0; })
       .def_property_readonly("kind", [](const Model& model) { return std::string(model.info().kind); })
       .def_property_readonly("path_in_use", [](const Model& model) { return std::string(model.info().path_in_use); })
+      .def_property_readonly("path_description",
+                             [](Model& model) { return std::string(model.read_info().path_description); },
+                             "One line: path, kind of embedding and tolerance, precision, threads, memory per atom.")
+      .def_property_readonly("n_outside", &Model::n_outside,
+                             "Pairs so far that were closer than the range of the tables.")
       .def_property_readonly("metadata", [](const Model& model) { return std::string(model.info().metadata_json); })
       .def_property_readonly("min_pair_distance", [](const Model& model) { return model.info().min_pair_distance; })
       .def("selftest", &Model::selftest, "Largest force difference (eV/Angstrom) to the frames in the file.")

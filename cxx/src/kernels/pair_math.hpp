@@ -4,8 +4,12 @@
 
 #include <cmath>
 
+// On the host these are inlined always: loops over neighbours are compiled once per instruction set, and a function of
+// its own would belong to the baseline.
 #if defined(__CUDACC__)
 #define DEEPMD_HD __host__ __device__
+#elif defined(__GNUC__)
+#define DEEPMD_HD __attribute__((always_inline))
 #else
 #define DEEPMD_HD
 #endif

@@ -7,13 +7,13 @@
 
 namespace deepmd {
 
-Model::Model(ModelFile file, const DeviceChoice& device)
+Model::Model(ModelFile file, const PathChoice& choice)
     : file_(std::move(file)), neighbors_(file_.metadata().rcut, 0.0) {
   if (metadata().kind != "energy") {
     throw Error(DEEPMD_ERROR_UNSUPPORTED, text(file_.path(), " holds a model of kind '", metadata().kind,
                                                "', expected 'energy'; use a newer deepmd-engine"));
   }
-  potential_ = open_script_potential(file_, device);
+  path_ = open_path(file_, choice);
 }
 
 void Model::evaluate(const Request& request, const Result& result) {
@@ -32,7 +32,7 @@ void Model::complete(Request& request, Neighbors& neighbors) const {
 }
 
 void Model::evaluate_checked(const Frame& frame, const Result& result) {
-  potential_->evaluate(frame, result);
+  path_.potential->evaluate(frame, result);
   check_finite(frame, result);
 }
 
@@ -40,7 +40,7 @@ double Model::selftest() {
   double worst = 0;
   for (const SelftestFrame& frame : file_.selftest_frames()) {
     const SelftestFrame computed = recompute(*this, frame);
-    worst = std::max(worst, compare_selftest(frame, computed, metadata().selftest_tolerance, file_.path()));
+    worst = std::max(worst, compare_selftest(frame, computed, path_.selftest_tolerance, file_.path()));
   }
   return worst;
 }

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <memory>
+#include <cstdint>
+#include <string>
 
 #include "model/frame.hpp"
 #include "model/metadata.hpp"
 #include "model/model_file.hpp"
-#include "model/potential.hpp"
-#include "model/script_potential.hpp"
+#include "model/path_choice.hpp"
 #include "neighbors/neighbors.hpp"
 
 namespace deepmd {
@@ -21,10 +21,13 @@ struct Request {
 // An open model file, ready to evaluate frames.
 class Model {
  public:
-  Model(ModelFile file, const DeviceChoice& device);
+  Model(ModelFile file, const PathChoice& choice);
 
   const Metadata& metadata() const { return file_.metadata(); }
-  const char* path_in_use() const { return potential_->name(); }
+  const char* path_in_use() const { return path_.potential->name(); }
+  std::string describe_path() const { return path_.describe(); }
+  // Pairs of all frames so far that lay outside of tables.
+  std::int64_t n_outside() const { return path_.potential->n_outside(); }
   const std::string& path() const { return file_.path(); }
 
   // Checks the request, builds a list if there is none, and evaluates. Never leaves non-finite numbers as success.
@@ -37,7 +40,7 @@ class Model {
 
  private:
   ModelFile file_;
-  std::unique_ptr<Potential> potential_;
+  OpenedPath path_;
   Neighbors neighbors_;
 };
 

@@ -91,22 +91,26 @@ ModelFile ModelFile::read(const std::string& path) { return ModelFile(path, read
 ModelFile::ModelFile(std::string path, std::string bytes) : path_(std::move(path)), bytes_(std::move(bytes)) {
   verify(path_, bytes_);
   try {
-    metadata_ = parse_metadata(required_record("extra/deepmd/metadata.json"));
+    metadata_ = parse_metadata(required_record("deepmd/metadata.json"));
   } catch (const Error& e) {
     throw Error(e.status(), path_ + " " + e.what());
   }
 }
 
-std::string_view ModelFile::required_record(const std::string& name) const {
+std::optional<std::string_view> ModelFile::record(const std::string& name) const {
   const auto archive = ZipArchive::open(bytes_);
-  const auto record = archive ? archive->record(name) : std::nullopt;
-  if (!record) throw Error(DEEPMD_ERROR_FORMAT, "lacks the record " + name + "; freeze the model anew");
-  return *record;
+  return archive ? archive->record("extra/" + name) : std::nullopt;
+}
+
+std::string_view ModelFile::required_record(const std::string& name) const {
+  const auto found = record(name);
+  if (!found) throw Error(DEEPMD_ERROR_FORMAT, "lacks the record extra/" + name + "; freeze the model anew");
+  return *found;
 }
 
 std::vector<SelftestFrame> ModelFile::selftest_frames() const {
   try {
-    const SafeTensors arrays(required_record("extra/deepmd/selftest.safetensors"));
+    const SafeTensors arrays(required_record("deepmd/selftest.safetensors"));
     std::vector<SelftestFrame> frames;
     while (arrays.has(std::to_string(frames.size()) + ".positions")) {
       frames.push_back(read_frame(arrays, std::to_string(frames.size()) + ".", metadata_));

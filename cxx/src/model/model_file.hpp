@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,6 +37,8 @@ class ModelFile {
   std::string_view bytes() const { return bytes_; }
   const Metadata& metadata() const { return metadata_; }
   std::vector<SelftestFrame> selftest_frames() const;
+  // An extra record by its name, such as "deepmd/model.json"; nothing if there is none.
+  std::optional<std::string_view> record(const std::string& name) const;
 
  private:
   std::string_view required_record(const std::string& name) const;

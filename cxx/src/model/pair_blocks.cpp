@@ -21,7 +21,31 @@ std::string describe_neighbor(const Frame& frame, int j, const int* shift) {
                    " Angstrom apart, expected at least ", kClosestPair, "; check the positions, the cell and the units"));
 }
 
+// r_j + shift . cell - r_i of entry k of the list.
+Vec3 pair_vector(const Frame& frame, int i, std::int64_t k) {
+  const double* from = frame.positions + 3 * static_cast<std::size_t>(i);
+  const double* to = frame.positions + 3 * static_cast<std::size_t>(frame.list.index[k]);
+  Vec3 r = {to[0] - from[0], to[1] - from[1], to[2] - from[2]};
+  if (const int* shift = frame.list.shift) {
+    shift += 3 * k;
+    for (int a = 0; a < 3; ++a) {
+      if (shift[a] == 0) continue;
+      for (std::size_t b = 0; b < 3; ++b) r[b] += shift[a] * frame.cell[3 * static_cast<std::size_t>(a) + b];
+    }
+  }
+  return r;
+}
+
 }  // namespace
+
+void refuse_close_pairs(const Frame& frame) {
+  for (int i = 0; i < frame.list.n_centers; ++i) {
+    for (std::int64_t k = frame.list.first[i]; k < frame.list.first[i + 1]; ++k) {
+      const Vec3 r = pair_vector(frame, i, k);
+      if (dot(r, r) < kClosestPair * kClosestPair) refuse_close_pair(frame, i, k, std::sqrt(dot(r, r)));
+    }
+  }
+}
 
 void PairBlocks::start(const Frame& frame) {
   frame_ = &frame;
@@ -52,16 +76,7 @@ bool PairBlocks::next(PairBlock& block) {
 
 void PairBlocks::add_pair(int i, std::int64_t k, PairBlock& block) {
   const int j = frame_->list.index[k];
-  const double* from = frame_->positions + 3 * static_cast<std::size_t>(i);
-  const double* to = frame_->positions + 3 * static_cast<std::size_t>(j);
-  Vec3 r = {to[0] - from[0], to[1] - from[1], to[2] - from[2]};
-  if (const int* shift = frame_->list.shift) {
-    shift += 3 * k;
-    for (int a = 0; a < 3; ++a) {
-      if (shift[a] == 0) continue;
-      for (std::size_t b = 0; b < 3; ++b) r[b] += shift[a] * frame_->cell[3 * static_cast<std::size_t>(a) + b];
-    }
-  }
+  const Vec3 r = pair_vector(*frame_, i, k);
   const double distance2 = dot(r, r);
   if (!(distance2 < rcut_ * rcut_)) return;
   if (distance2 < kClosestPair * kClosestPair) refuse_close_pair(*frame_, i, k, std::sqrt(distance2));

@@ -47,6 +47,10 @@ class PairBlocks {
   int current_ = 0;
 };
 
+// Throws DEEPMD_ERROR_GEOMETRY for the first pair on the list, in its order, that is too close; does nothing if there is
+// none.
+void refuse_close_pairs(const Frame& frame);
+
 // Zeroes the wanted results.
 void clear_result(const Frame& frame, const Result& result);
 

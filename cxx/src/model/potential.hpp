@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstdint>
+#include <string>
+
 #include "model/frame.hpp"
 
 namespace deepmd {
@@ -16,6 +19,10 @@ class Potential {
   virtual ~Potential() = default;
   virtual void evaluate(const Frame& frame, const Result& result) = 0;
   virtual const char* name() const = 0;
+  // What is worth knowing about the path beside its name, on one line.
+  virtual std::string description() const { return {}; }
+  // Pairs so far that lay outside of tables, so that the networks themselves were evaluated.
+  virtual std::int64_t n_outside() const { return 0; }
 };
 
 }  // namespace deepmd

@@ -22,6 +22,7 @@ std::uint64_t width_of(const std::string& dtype) {
 
 template <class Stored, class Number>
 void convert(std::string_view data, std::vector<Number>& out) {
+  out.reserve(data.size() / sizeof(Stored));
   for (std::size_t k = 0; k + sizeof(Stored) <= data.size(); k += sizeof(Stored)) {
     Stored value;
     std::memcpy(&value, data.data() + k, sizeof(Stored));

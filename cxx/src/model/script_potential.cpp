@@ -1,5 +1,4 @@
-// The only unit that includes torch; narrow headers keep its compile time bearable.
-#include "model/script_potential.hpp"
+// libdeepmd_script.so: the only unit that includes torch; narrow headers keep its compile time bearable.
 
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
@@ -16,6 +15,7 @@
 
 #include "core/error.hpp"
 #include "model/pair_blocks.hpp"
+#include "model/script_border.hpp"
 
 namespace deepmd {
 namespace {
@@ -102,9 +102,12 @@ class ScriptPotential : public Potential {
     module_ = torch::jit::load(stream, device_);
     module_.eval();
     for (const at::Tensor& weight : module_.parameters()) weight.set_requires_grad(false);
+    description_ = text("TorchScript, ", device_.str(), ", ",
+                        n_threads_ > 0 ? text(n_threads_, " threads") : std::string("threads as torch has them"));
   }
 
   const char* name() const override { return "script"; }
+  const char* describe() const { return description_.c_str(); }
 
   void evaluate(const Frame& frame, const Result& result) override {
     with_torch_errors("evaluating the model", [&] {
@@ -168,6 +171,7 @@ class ScriptPotential : public Potential {
   }
 
   Metadata metadata_;
+  std::string description_;
   at::Device device_;
   int n_threads_;
   torch::jit::Module module_;
@@ -175,11 +179,46 @@ class ScriptPotential : public Potential {
   PairBlock block_;
 };
 
-}  // namespace
-
-std::unique_ptr<Potential> open_script_potential(const ModelFile& file, const DeviceChoice& device) {
-  return with_torch_errors("loading the TorchScript module of " + file.path(),
-                           [&] { return std::make_unique<ScriptPotential>(file, device); });
+// Runs `work` and turns exceptions into a status and a sentence.
+template <class Work>
+deepmd_status bordered(std::string* problem, Work&& work) noexcept {
+  try {
+    work();
+    return DEEPMD_OK;
+  } catch (const Error& e) {
+    *problem = e.what();
+    return e.status();
+  } catch (const std::bad_alloc&) {
+    return DEEPMD_ERROR_MEMORY;
+  } catch (const std::exception& e) {
+    *problem = e.what();
+    return DEEPMD_ERROR_INTERNAL;
+  } catch (...) {
+    return DEEPMD_ERROR_INTERNAL;
+  }
 }
 
+deepmd_status open(const ModelFile& file, const DeviceChoice& device, Potential** opened, std::string* problem) {
+  return bordered(problem, [&] {
+    *opened = with_torch_errors("loading the TorchScript module of " + file.path(),
+                                [&] { return std::make_unique<ScriptPotential>(file, device); })
+                  .release();
+  });
+}
+
+deepmd_status evaluate(Potential& potential, const Frame& frame, const Result& result, std::string* problem) {
+  return bordered(problem, [&] { potential.evaluate(frame, result); });
+}
+
+const char* describe(const Potential& potential) { return static_cast<const ScriptPotential&>(potential).describe(); }
+void close(Potential* potential) { delete potential; }
+int count_gpus() { return static_cast<int>(at::getNumGPUs()); }
+
+}  // namespace
 }  // namespace deepmd
+
+const deepmd::ScriptBorder* deepmd_script_border(void) {
+  static const deepmd::ScriptBorder functions = {deepmd::open, deepmd::evaluate, deepmd::describe, deepmd::close,
+                                                 deepmd::count_gpus};
+  return &functions;
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from deepmd.errors import InputError, ModelError
 from deepmd.infer.opening import find_model, open_model
 from deepmd.infer.shapes import Frames, arrange, spread_aparam, spread_fparam
 
+log = logging.getLogger(__name__)
 EXTENSIONS = ("spin", "charge_spin", "efield")  # inputs of other kinds of models
 
 
@@ -32,6 +34,11 @@ class DeepEval:
         Branch of a multi-task checkpoint.
     no_jit
         Accepted for compatibility.
+    path
+        How models are evaluated: "fused" (the engine's own kernels), "script" (TorchScript), or "auto", the fused path
+        where the model allows it. None: as the environment variable DEEPMD_PATH says, else "auto".
+    precision
+        "float64", or "mixed" for float32 tables and networks. None: DEEPMD_PRECISION, else "float64".
     """
 
     kinds: dict[str, type[DeepEval]] = {}
@@ -60,18 +67,24 @@ class DeepEval:
         head: str | None = None,
         no_jit: bool = False,
         nlist_backend: str = "auto",
+        path: str | None = None,
+        precision: str | None = None,
     ) -> None:
         self.model_path = find_model(model_file)
         self._head = head
-        self._core = open_model(self.model_path, head)
+        self._choice = {"path": path, "precision": precision}
+        self._core = open_model(self.model_path, head, **self._choice)
         self._lock = threading.Lock()
+        self._has_warned = False
+        log.info("%s: %s", self.model_path, self._core.path_description)
         if self.kind is not None and self._core.kind != self.kind:
             raise ModelError(f"{model_file}: the model predicts '{self._core.kind}', expected '{self.kind}'")
         self.metadata: dict[str, Any] = json.loads(self._core.metadata)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Copies, and other processes, open the file anew.
-        return type(self), (str(self.model_path), True, None, self._head)
+        options = (False, "auto", self._choice["path"], self._choice["precision"])
+        return type(self), (str(self.model_path), True, None, self._head, *options)
 
     # ------------------------------------------------------------------------------------------------- questions
 
@@ -98,6 +111,10 @@ class DeepEval:
     def has_default_fparam(self) -> bool:
         """Whether frame parameters may be left out."""
         return bool(self._core.has_default_fparam)
+
+    def get_path(self) -> str:
+        """One line on how the model is evaluated: path, tolerance of tables, precision, threads, memory per atom."""
+        return str(self._core.path_description)
 
     def get_sel(self) -> list[int]:
         """The numbers of slots in the model's normalisation; they limit nothing."""
@@ -181,7 +198,17 @@ class DeepEval:
         options: pbc, fparam, aparam, atomic, and neighbors, a `deepmd.core.Neighbors` whose list is used again.
         """
         with self._lock:  # a model serves one thread at a time
-            return self._core.evaluate(positions, types, cell, **options)
+            result = self._core.evaluate(positions, types, cell, **options)
+            n_outside = 0 if self._has_warned else self._core.n_outside
+        if n_outside > 0:
+            self._has_warned = True
+            log.warning(
+                "%s: %d pairs of atoms are closer than the range of the embedding's table; the network itself answers "
+                "for them, and this is not reported again",
+                self.model_path,
+                n_outside,
+            )
+        return result
 
 
 def DeepPotential(*args: Any, **kwargs: Any) -> DeepEval:  # noqa: N802 the established name

@@ -32,34 +32,37 @@ CORE_KINDS = ("energy",)
 """Kinds that the compiled core evaluates; the others run through their scripted module in this process."""
 
 
-def open_frozen(path: str | os.PathLike, run_selftest: bool = True) -> Any:
-    """An open frozen file: by the core where it knows the kind of the model, by its scripted module elsewhere."""
+def open_frozen(file: str | os.PathLike, run_selftest: bool = True, **choice: str | None) -> Any:
+    """An open frozen file: by the core where it knows the kind of the model, by its scripted module elsewhere.
+
+    choice: path and precision, as `DeepEval` explains them.
+    """
     from deepmd import model_file
 
-    if model_file.read(path).metadata["kind"] not in CORE_KINDS:
+    if model_file.read(file).metadata["kind"] not in CORE_KINDS:
         from deepmd.infer.scripted import ScriptedModel
 
-        return ScriptedModel(path, run_selftest)
+        return ScriptedModel(file, run_selftest, **choice)
     from deepmd.core import Model
 
-    return Model(str(path), run_selftest=run_selftest)
+    return Model(str(file), run_selftest=run_selftest, **choice)
 
 
-def open_model(path: str | os.PathLike, head: str | None = None) -> Any:
+def open_model(file: str | os.PathLike, head: str | None = None, **choice: str | None) -> Any:
     """An open model as `open_frozen` gives it. Checkpoints and .dp/.yaml files are frozen into a temporary file first.
 
-    head: the branch of a multi-task checkpoint.
+    head: the branch of a multi-task checkpoint. choice: path and precision, as `DeepEval` explains them.
     """
-    path = find_model(path)
+    path = find_model(file)
     if path.suffix.lower() not in (CHECKPOINT, *TREE_SUFFIXES):
         if head is not None:
             raise ModelError(f"{path}: got the branch '{head}', but a frozen model has one branch; leave it out")
-        return open_frozen(path)
+        return open_frozen(path, **choice)
     with tempfile.TemporaryDirectory(prefix="deepmd-") as folder:
         frozen = Path(folder) / "frozen.pth"
         freeze_temporarily(path, frozen, head)
         log.info("%s is not a frozen model; evaluated through a temporary one", path)
-        return open_frozen(frozen, run_selftest=False)  # freezing has just proved it
+        return open_frozen(frozen, run_selftest=False, **choice)  # freezing has just proved it
 
 
 def freeze_temporarily(source: Path, frozen: Path, head: str | None) -> None:

@@ -18,17 +18,31 @@ from deepmd import model_file
 from deepmd.errors import InputError, ModelError
 
 
+def refuse_other_paths(file: str | os.PathLike, kind: str, path: str | None, precision: str | None) -> None:
+    """Raises ModelError where the caller or the environment asks for what these kinds do not have."""
+    for name, value, allowed in (("path", path, ("auto", "script")), ("precision", precision, ("float64",))):
+        wish = value or os.environ.get(f"DEEPMD_{name.upper()}") or allowed[0]
+        if wish not in allowed:
+            raise ModelError(
+                f"{file}: got the {name} '{wish}', expected {' or '.join(allowed)}, as models that predict '{kind}' run "
+                f"by their script; leave the {name} out",
+                "DP_ERROR_UNSUPPORTED",
+            )
+
+
 class ScriptedModel:
     """An open frozen file. Raises ModelError if its self-test fails."""
 
-    def __init__(self, path: str | os.PathLike, run_selftest: bool = True):
+    def __init__(
+        self, file: str | os.PathLike, run_selftest: bool = True, path: str | None = None, precision: str | None = None
+    ):
         import torch
 
-        self._path = Path(path)
-        self._frozen = model_file.read(path)
+        self._path = Path(file)
+        self._frozen = model_file.read(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            self._module = torch.jit.load(io.BytesIO(model_file.verify(path)), map_location="cpu").eval()
+            self._module = torch.jit.load(io.BytesIO(model_file.verify(file)), map_location="cpu").eval()
         facts = self._frozen.metadata
         self.metadata = json.dumps(facts)
         self.kind: str = facts["kind"]
@@ -39,13 +53,15 @@ class ScriptedModel:
         self.default_fparam = facts.get("default_fparam")
         self.has_default_fparam = self.default_fparam is not None
         self.min_pair_distance = facts.get("min_pair_distance")
-        self.path_in_use = "scripted"
+        refuse_other_paths(file, self.kind, path, precision)
+        self.path_in_use = "script"
+        self.path_description = f"script: TorchScript {torch.__version__} in this process, cpu"
         self.output: dict[str, Any] = facts["output"]
         if run_selftest:
             limit, worst = float(facts["selftest"]["tolerance"]), self.selftest()
             if not worst <= limit:
                 raise ModelError(
-                    f"{path}: the self-test differs by {worst:.1e}, allowed {limit:.1e}; this machine or this version "
+                    f"{file}: the self-test differs by {worst:.1e}, allowed {limit:.1e}; this machine or this version "
                     "of torch computes something else; freeze the model anew here",
                     "DP_ERROR_SELFTEST",
                 )

@@ -36,8 +36,8 @@ def move_types(source: Any, model: Any, name: str) -> None:
     averages = [one.davg for part in parts for one in part.environments()]
     if source.type_map[0] != model.type_map[0] and any(bool(davg.any()) for davg in averages):
         log.warning(
-            "%s: its averages (davg) are not zero, so that empty slots carry the first type; this was %s and is now %s, "
-            "and energies differ somewhat until training has followed",
+            "%s: its averages (davg) are not zero, so that empty slots carry the first type; this was %s and is now "
+            "%s, and energies differ somewhat until training has followed",
             name, source.type_map[0], model.type_map[0],
         )  # fmt: skip
     embeddings = {key for key, module in model.named_modules() if isinstance(module, TypeEmbedding)}

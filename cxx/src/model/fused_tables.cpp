@@ -1,0 +1,128 @@
+#include "model/fused_tables.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+
+#include "core/error.hpp"
+#include "model/curve_table.hpp"
+
+namespace deepmd {
+namespace {
+
+constexpr double kRounding = 1e-12;  // relative to the largest value: tables of files that are not compressed
+// Tables of an uncompressed file reach to this share of the shortest pair of the training data, or to this distance
+// where that is unknown: closer pairs are answered by the networks.
+constexpr double kReach = 0.5;
+constexpr double kUnknownReach = 0.5;  // Angstrom
+constexpr double kMargin = 1e-6;      // of the range, at both ends, for arguments that are off by rounding
+constexpr double kShortestRange = 0.1;  // of a table: on less, rounding would spoil the slopes
+constexpr double kMostBytes = 512.0 * 1024 * 1024;  // of all tables
+
+double row_of(const EnergyTree& tree, std::size_t t_i, double s) { return (s - tree.davg_r[t_i]) / tree.std_r[t_i]; }
+
+// c = G V^T for points of one network; `basis` [rank][width], null: c = G.
+Curve make_curve(const DenseNetwork& network, const std::vector<double>* basis, int rank) {
+  Curve curve;
+  curve.channels = rank;
+  if (!basis) {
+    curve.evaluate = [&network](int n, const double* e, double* c, double* c1, double* c2) {
+      evaluate_curve(network, n, e, c, c1, c2);
+    };
+    return curve;
+  }
+  curve.evaluate = [&network, basis, rank](int n, const double* e, double* c, double* c1, double* c2) {
+    const auto width = static_cast<std::size_t>(network.n_out());
+    std::vector<double> g[3];
+    for (auto& values : g) values.resize(static_cast<std::size_t>(n) * width);
+    evaluate_curve(network, n, e, g[0].data(), g[1].data(), g[2].data());
+    double* const projected[3] = {c, c1, c2};
+    for (int d = 0; d < 3; ++d) {
+      for (std::size_t p = 0; p < static_cast<std::size_t>(n); ++p) {
+        for (std::size_t q = 0; q < static_cast<std::size_t>(rank); ++q) {
+          double sum = 0;
+          for (std::size_t m = 0; m < width; ++m) sum += (*basis)[q * width + m] * g[d][p * width + m];
+          projected[d][p * static_cast<std::size_t>(rank) + q] = sum;
+        }
+      }
+    }
+  };
+  return curve;
+}
+
+void check_record(const EnergyTree& tree, const CompressionRecord& record) {
+  const auto fail = [](const std::string& reason) {
+    throw Error(DEEPMD_ERROR_FORMAT, "has a compression record that does not fit its networks: " + reason +
+                                         "; compress the model anew");
+  };
+  if (!record.spectral) return;
+  if (record.ranks.size() != tree.embedding.size()) fail("another number of ranks");
+  for (std::size_t k = 0; k < record.ranks.size(); ++k) {
+    const int rank = record.ranks[k];
+    if (rank < 1 || rank > tree.width) fail(text("rank ", rank, " for networks of ", tree.width, " outputs"));
+    if (record.basis[k].size() != static_cast<std::size_t>(rank) * static_cast<std::size_t>(tree.width)) {
+      fail("a basis of another shape");
+    }
+  }
+}
+
+double shortest_of(const EnergyTree& tree, const CompressionRecord* record) {
+  if (record) return record->shortest;
+  return tree.min_pair_distance > 0 ? kReach * tree.min_pair_distance : kUnknownReach;
+}
+
+std::string describe(const EnergyTree& tree, const CompressionRecord* record) {
+  if (!record) return text("table to rounding (", kRounding, ")");
+  if (!record->spectral) return text("exact table to ", record->tolerance, " eV/A");
+  const auto range = std::minmax_element(record->ranks.begin(), record->ranks.end());
+  const std::string ranks =
+      *range.first == *range.second ? text(*range.first) : text(*range.first, "-", *range.second);
+  return text("spectral basis of ", ranks, " of ", tree.width, " to ", record->tolerance, " eV/A");
+}
+
+}  // namespace
+
+ArgumentRange argument_range(const EnergyTree& tree, int network, double shortest) {
+  ArgumentRange range{std::numeric_limits<double>::max(), std::numeric_limits<double>::lowest()};
+  const double largest_s = raw_row(std::min(shortest, tree.cutoff.rcut), tree.cutoff).s;
+  for (int t_i = 0; t_i < tree.n_types; ++t_i) {
+    for (int t_j = 0; t_j < tree.n_types; ++t_j) {
+      const auto pair = static_cast<std::size_t>(t_i * tree.n_types + t_j);
+      if (tree.network_of(t_i, t_j) != network) continue;
+      const bool has_pairs = tree.keep[pair] && tree.pair_keep[pair];  // else there are empty slots only
+      range.lo = std::min(range.lo, row_of(tree, static_cast<std::size_t>(t_i), 0.0));
+      range.hi = std::max(range.hi, row_of(tree, static_cast<std::size_t>(t_i), has_pairs ? largest_s : 0.0));
+    }
+  }
+  return range;
+}
+
+PairBasis build_pair_basis(const EnergyTree& tree, const CompressionRecord* record) {
+  PairBasis made;
+  if (record) check_record(tree, *record);
+  made.spectral = record && record->spectral;
+  const double tolerance = record ? record->table_tolerance : kRounding;
+  const std::size_t n_networks = tree.embedding.size();
+  made.tables.resize(n_networks);
+  for (std::size_t k = 0; k < n_networks; ++k) {
+    made.ranks.push_back(made.spectral ? record->ranks[k] : tree.width);
+    const ArgumentRange range = argument_range(tree, static_cast<int>(k), shortest_of(tree, record));
+    Curve curve = make_curve(tree.embedding[k], made.spectral ? &record->basis[k] : nullptr, made.ranks[k]);
+    const double hi = std::max(range.hi, range.lo + kShortestRange), margin = kMargin * (hi - range.lo);
+    curve.lo = range.lo - margin;
+    curve.hi = hi + margin;
+    const double most = kMostBytes / static_cast<double>(n_networks) / (6.0 * sizeof(double) * (made.ranks[k] + 7));
+    FittedTable fitted = fit_table(curve, tolerance, static_cast<int>(std::min(most, 1e6)));
+    if (fitted.table.n_intervals == 0) {
+      throw Error(DEEPMD_ERROR_UNSUPPORTED, text("needs tables of more than ", kMostBytes / n_networks / 1048576.0,
+                                                 " MiB for each embedding network to reach ", tolerance));
+    }
+    made.largest_error = std::max(made.largest_error, fitted.error);
+    made.tables[k] = std::move(fitted.table);
+  }
+  if (made.spectral) made.basis = record->basis;
+  made.description = describe(tree, record);
+  return made;
+}
+
+}  // namespace deepmd

@@ -1,0 +1,349 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+#include "check.hpp"
+#include "core/error.hpp"
+#include "core/thread_team.hpp"
+#include "model/fused_potential.hpp"
+#include "small_models.hpp"
+#include "spectral_basis.hpp"
+
+using namespace deepmd;
+
+namespace {
+
+struct Answers {
+  explicit Answers(const Frame& frame)
+      : forces(3 * frame.n_all()), virial(9), atom_energy(frame.n_local), atom_virial(9 * frame.n_all()) {}
+  Result result() { return {&energy, forces.data(), virial.data(), atom_energy.data(), atom_virial.data()}; }
+  double energy = 0;
+  std::vector<double> forces, virial, atom_energy, atom_virial;
+};
+
+std::unique_ptr<FusedPotential> make(const EnergyTree& tree, int n_threads = 1, Precision precision = Precision::float64,
+                                     const CompressionRecord* record = nullptr) {
+  return make_fused_potential(tree, build_pair_basis(tree, record), {precision, n_threads});
+}
+
+Answers evaluate(Potential& potential, const Frame& frame) {
+  Answers answers(frame);
+  potential.evaluate(frame, answers.result());
+  return answers;
+}
+
+double energy_of(Potential& potential, const Frame& frame) {
+  double energy;
+  potential.evaluate(frame, {&energy, nullptr, nullptr, nullptr, nullptr});
+  return energy;
+}
+
+// Atomic energies against the plain evaluation; forces and virial against differences of the energy.
+void check_model(const EnergyTree& tree, Potential& potential, small::Box& box, double tolerance, const EnergyTree* judged = nullptr) {
+  const Answers answers = evaluate(potential, box.frame);
+  double sum = 0;
+  for (int i = 0; i < box.frame.n_local; ++i) {
+    CHECK_NEAR(answers.atom_energy[i], small::plain_energy(judged ? *judged : tree, box.frame, i), tolerance);
+    sum += answers.atom_energy[i];
+  }
+  CHECK_NEAR(answers.energy, sum, 1e-10);
+  const double h = 1e-4;
+  for (std::size_t k = 0; k < std::min<std::size_t>(answers.forces.size(), 9); ++k) {
+    const double x = box.positions[k];
+    double difference = 0;
+    for (const double sign : {1.0, -1.0}) {
+      box.positions[k] = x + sign * h;
+      difference += sign * energy_of(potential, box.frame);  // the list has a skin
+    }
+    box.positions[k] = x;
+    CHECK_NEAR(answers.forces[k], -difference / (2 * h), 2e-6 + tolerance / h);
+  }
+  for (int a = 0; a < 3; ++a) {  // W = -dE/d(strain)
+    for (int b = 0; b < 3; ++b) {
+      double difference = 0;
+      const std::vector<double> positions = box.positions;
+      const std::vector<double> cell(box.cell, box.cell + 9);
+      for (const double sign : {1.0, -1.0}) {
+        for (std::size_t i = 0; i < positions.size(); i += 3) box.positions[i + a] = positions[i + a] + sign * h * positions[i + b];
+        for (int c = 0; c < 3; ++c) box.cell[3 * c + a] = cell[3 * c + a] + sign * h * cell[3 * c + b];
+        difference += sign * energy_of(potential, box.frame);
+      }
+      box.positions = positions;
+      std::copy(cell.begin(), cell.end(), box.cell);
+      CHECK_NEAR(answers.virial[3 * a + b], -difference / (2 * h), 2e-5 + 10 * tolerance / h);
+      double atoms = 0;
+      for (int i = 0; i < box.frame.n_local; ++i) atoms += answers.atom_virial[9 * i + 3 * a + b];
+      CHECK_NEAR(atoms, answers.virial[3 * a + b], 1e-10);
+    }
+  }
+}
+
+void check_shape(const small::Shape& shape, unsigned seed) {
+  const EnergyTree tree = small::tree(shape, seed);
+  small::Box box(11, 5.0, tree, seed);
+  check_model(tree, *make(tree), box, 1e-10);
+}
+
+double largest(const std::vector<double>& a, const std::vector<double>& b) {
+  double most = 0;
+  for (std::size_t k = 0; k < a.size(); ++k) most = std::max(most, std::abs(a[k] - b[k]));
+  return most;
+}
+
+void check_same(const Answers& a, const Answers& b, double tolerance) {
+  CHECK_NEAR(a.energy, b.energy, tolerance);
+  CHECK(largest(a.forces, b.forces) <= tolerance);
+  CHECK(largest(a.virial, b.virial) <= 10 * tolerance);
+  CHECK(largest(a.atom_energy, b.atom_energy) <= tolerance);
+  CHECK(largest(a.atom_virial, b.atom_virial) <= 10 * tolerance);
+}
+
+bool is_identical(const std::vector<double>& a, const std::vector<double>& b) {
+  return std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0;
+}
+
+}  // namespace
+
+TEST(fused_one_and_two_sided) {
+  small::Shape shape;
+  check_shape(shape, 1);
+  shape.one_side = false;
+  check_shape(shape, 2);
+  shape.n_types = 3;
+  check_shape(shape, 3);
+  shape.n_types = 1;
+  check_shape(shape, 4);
+}
+
+TEST(fused_widths_and_layers) {
+  small::Shape shape;
+  shape.embedding = {5, 10, 20}, shape.axis = 16, shape.fitting = {7, 14, 14}, shape.has_time_step = true;
+  check_shape(shape, 5);
+  shape.fitting = {};
+  check_shape(shape, 6);
+  shape.embedding = {4, 8}, shape.axis = 3, shape.fitting = {24, 5};  // the first layer has a skip
+  check_shape(shape, 7);
+  shape.fitting = {48};  // and a doubled one
+  check_shape(shape, 8);
+  shape.embedding = {25}, shape.axis = 25, shape.fitting = {3};
+  check_shape(shape, 9);
+}
+
+TEST(fused_parameters_and_activations) {
+  small::Shape shape;
+  shape.dim_fparam = 2, shape.dim_aparam = 3;
+  check_shape(shape, 10);
+  for (const Activation kind : {Activation::relu6, Activation::softplus, Activation::sigmoid, Activation::silu, Activation::gelu,
+                                Activation::silut, Activation::none}) {
+    shape.activation = kind;
+    check_shape(shape, 11);
+  }
+}
+
+TEST(fused_exclusions) {
+  for (const bool one_side : {true, false}) {
+    small::Shape shape;
+    shape.one_side = one_side;
+    EnergyTree tree = small::tree(shape, 12);
+    tree.keep = {1, 0, 0, 1};
+    small::Box box(11, 5.0, tree, 12);
+    check_model(tree, *make(tree), box, 1e-10);
+    tree.pair_keep = {0, 1, 1, 1};
+    check_model(tree, *make(tree), box, 1e-10);
+    tree.pair_keep = {0, 0, 0, 0};
+    check_model(tree, *make(tree), box, 1e-10);
+  }
+}
+
+TEST(fused_more_neighbours_than_sel_and_one_type_only) {
+  EnergyTree tree = small::tree({}, 13);
+  tree.sel = {1, 2};
+  small::Box box(14, 5.0, tree, 13);
+  std::fill(box.types.begin(), box.types.end(), 1);
+  check_model(tree, *make(tree), box, 1e-8);
+}
+
+// All channels, and fewer: then the judge has the projection as a last layer of its networks.
+TEST(fused_spectral_folded_and_expanded) {
+  for (const bool one_side : {true, false}) {
+    small::Shape shape;
+    shape.one_side = one_side;
+    const EnergyTree tree = small::tree(shape, 14);
+    small::Box box(11, 5.0, tree, 14);
+    for (const int ranks : {1, 2, 3, 8}) {
+      CompressionRecord record = spectral::record(tree, ranks, 0.5);
+      record.table_tolerance = 1e-12;
+      EnergyTree judged = tree;
+      for (std::size_t k = 0; k < tree.embedding.size(); ++k) {
+        DenseLayer projection;
+        projection.n_in = projection.n_out = tree.width;
+        projection.activation = Activation::none;
+        projection.b.assign(tree.width, 0.0);
+        projection.w.assign(static_cast<std::size_t>(tree.width) * tree.width, 0.0);
+        for (int p = 0; p < ranks; ++p) {
+          const double* v = &record.basis[k][static_cast<std::size_t>(p) * tree.width];
+          for (int m = 0; m < tree.width; ++m) {
+            for (int l = 0; l < tree.width; ++l) projection.w[static_cast<std::size_t>(m) * tree.width + l] += v[m] * v[l];
+          }
+        }
+        judged.embedding[k].layers.push_back(projection);
+      }
+      check_model(tree, *make(tree, 1, Precision::float64, &record), box, 1e-9, &judged);
+    }
+  }
+}
+
+TEST(fused_pairs_outside_the_table_are_exact) {
+  const EnergyTree tree = small::tree({}, 15);
+  CompressionRecord record;
+  record.tolerance = 1e-6, record.table_tolerance = 1e-12, record.shortest = 2.2;
+  small::Box box(11, 5.0, tree, 15, 1.0);
+  for (const Precision precision : {Precision::float64, Precision::mixed}) {
+    const auto potential = make(tree, 2, precision, &record);
+    if (precision == Precision::float64) check_model(tree, *potential, box, 1e-10);
+    check_same(evaluate(*potential, box.frame), evaluate(*make(tree), box.frame), precision == Precision::float64 ? 1e-10 : 2e-4);
+    CHECK(potential->n_outside() > 0);
+  }
+}
+
+TEST(fused_mixed_is_close_to_float64) {
+  small::Shape shape;
+  shape.embedding = {5, 10, 20}, shape.axis = 6, shape.fitting = {14, 14}, shape.dim_aparam = 1, shape.has_time_step = true;
+  const EnergyTree tree = small::tree(shape, 16);
+  small::Box box(30, 8.0, tree, 16, 1.8);
+  const Answers exact = evaluate(*make(tree), box.frame), mixed = evaluate(*make(tree, 1, Precision::mixed), box.frame);
+  check_same(exact, mixed, 1e-4);
+  CHECK(largest(exact.forces, mixed.forces) > 0);
+}
+
+TEST(fused_threads_give_equal_results) {
+  const EnergyTree tree = small::tree({}, 17);
+  small::Box box(300, 16.0, tree, 17);  // several blocks of a type
+  for (const Precision precision : {Precision::float64, Precision::mixed}) {
+    const Answers one = evaluate(*make(tree, 1, precision), box.frame);
+    for (int n = 1; n <= 4; ++n) {
+      const auto potential = make(tree, n, precision);
+      CHECK(potential->n_threads() == n);
+      const Answers first = evaluate(*potential, box.frame), second = evaluate(*potential, box.frame);
+      check_same(one, first, 1e-12);
+      CHECK(is_identical(one.atom_energy, first.atom_energy));
+      CHECK(is_identical(first.forces, second.forces) && is_identical(first.virial, second.virial));
+      CHECK(is_identical(first.atom_virial, second.atom_virial) && first.energy == second.energy);
+    }
+  }
+}
+
+TEST(fused_instruction_sets_agree) {
+  small::Shape shape;
+  shape.embedding = {5, 10, 20}, shape.axis = 6, shape.fitting = {14, 14};
+  const EnergyTree tree = small::tree(shape, 18);
+  small::Box box(30, 8.0, tree, 18);
+  const Answers best = evaluate(*make(tree), box.frame);
+  for (const char* isa : {"baseline", "avx2", "avx512"}) {
+    setenv("DEEPMD_ISA", isa, 1);
+    const auto potential = make(tree);
+    if (std::string(isa) == "baseline") CHECK(std::string(potential->instruction_set()) == isa);
+    check_same(best, evaluate(*potential, box.frame), 1e-11);
+  }
+  setenv("DEEPMD_ISA", "sse9", 1);
+  CHECK_THROWS(make(tree), Error, "expected baseline, avx2 or avx512");
+  unsetenv("DEEPMD_ISA");
+}
+
+// The same atoms with ghosts instead of shifts: an image of an atom becomes an atom of its own.
+TEST(fused_ghosts_instead_of_shifts) {
+  const EnergyTree tree = small::tree({}, 19);
+  small::Box box(11, 5.0, tree, 19);
+  std::vector<double> positions = box.positions;
+  std::vector<int> types = box.types, index, owner;
+  const NeighborList& list = box.neighbors.list();
+  for (std::size_t k = 0; k < list.index.size(); ++k) {
+    const int j = list.index[k], *shift = &list.shift[3 * k];
+    index.push_back(static_cast<int>(types.size()));
+    types.push_back(types[j]);
+    owner.push_back(j);
+    for (int a = 0; a < 3; ++a) {
+      positions.push_back(positions[3 * j + a] + shift[0] * box.cell[a] + shift[1] * box.cell[3 + a] + shift[2] * box.cell[6 + a]);
+    }
+  }
+  Frame frame;
+  frame.n_local = 11, frame.n_ghost = static_cast<int>(owner.size());
+  frame.positions = positions.data(), frame.types = types.data();
+  frame.list = ListView(11, list.first.data(), index.data(), nullptr);
+  const Answers with_shifts = evaluate(*make(tree), box.frame);
+  Answers with_ghosts = evaluate(*make(tree, 3), frame);
+  for (std::size_t g = 0; g < owner.size(); ++g) {
+    for (int a = 0; a < 3; ++a) with_ghosts.forces[3 * owner[g] + a] += with_ghosts.forces[3 * (11 + g) + a];
+    for (int a = 0; a < 9; ++a) with_ghosts.atom_virial[9 * owner[g] + a] += with_ghosts.atom_virial[9 * (11 + g) + a];
+  }
+  with_ghosts.forces.resize(33), with_ghosts.atom_virial.resize(99);
+  check_same(with_shifts, with_ghosts, 1e-12);
+}
+
+TEST(fused_frames_without_centres_or_neighbours) {
+  const EnergyTree tree = small::tree({}, 20);
+  const auto potential = make(tree, 2);
+  Frame frame;
+  const std::int64_t first[2] = {0, 0};
+  frame.list = ListView(0, first, nullptr, nullptr);
+  const double positions[6] = {0, 0, 0, 9, 0, 0};
+  const int types[2] = {1, 0};
+  frame.n_ghost = 2, frame.positions = positions, frame.types = types;
+  Answers none = evaluate(*potential, frame);
+  CHECK(none.energy == 0 && largest(none.forces, std::vector<double>(6, 0.0)) == 0);
+  frame.n_local = 1, frame.n_ghost = 1;
+  frame.list = ListView(1, first, nullptr, nullptr);
+  Answers alone = evaluate(*potential, frame);
+  CHECK_NEAR(alone.energy, small::plain_energy(tree, frame, 0), 1e-11);
+  CHECK(largest(alone.virial, std::vector<double>(9, 0.0)) == 0);
+}
+
+TEST(fused_refuses_close_pairs_by_name) {
+  const EnergyTree tree = small::tree({}, 21);
+  small::Box box(11, 5.0, tree, 21);
+  for (int a = 0; a < 3; ++a) box.positions[3 * 7 + a] = box.positions[3 * 3 + a] + (a == 0 ? 0.02 : 0.0);
+  box.update();
+  CHECK_THROWS(evaluate(*make(tree, 3), box.frame), Error, "atom 4 and atom 8 are 0.02 Angstrom apart");
+}
+
+// One neighbour moves through the cutoff: energy and force go on smoothly.
+TEST(fused_is_smooth_at_the_cutoff) {
+  const EnergyTree tree = small::tree({}, 22);
+  const auto potential = make(tree);
+  const std::int64_t first[2] = {0, 1};
+  const int index[1] = {1}, types[2] = {0, 1};
+  double energy[3];
+  for (int k = 0; k < 3; ++k) {
+    const double positions[6] = {0, 0, 0, 4.0 + (k - 1) * 1e-5, 0, 0};
+    Frame frame;
+    frame.n_local = 1, frame.n_ghost = 1, frame.positions = positions, frame.types = types;
+    frame.list = ListView(1, first, index, nullptr);
+    const Answers answers = evaluate(*potential, frame);
+    energy[k] = answers.energy;
+    CHECK_NEAR(answers.forces[0], 0.0, 1e-8);
+  }
+  CHECK_NEAR(energy[0], energy[2], 1e-13);
+}
+
+TEST(team_passes_exceptions_on_and_goes_on) {
+  ThreadTeam team(4);
+  struct Work {
+    int calls[4] = {};
+    int bad = -1;
+    void operator()(int part) {
+      ++calls[part];
+      if (part >= bad && bad >= 0) throw Error(DEEPMD_ERROR_INTERNAL, text("part ", part));
+    }
+  } work;
+  for (int round = 0; round < 200; ++round) team.run(work);
+  work.bad = 2;
+  CHECK_THROWS(team.run(work), Error, "part 2");
+  work.bad = -1;
+  team.run(work);
+  for (int calls : work.calls) CHECK(calls == 202);
+  CHECK(choose_thread_count(3) == 3);
+  setenv("DP_INTRA_OP_PARALLELISM_THREADS", "5", 1);
+  CHECK(choose_thread_count(0) == 5);
+  unsetenv("DP_INTRA_OP_PARALLELISM_THREADS");
+}
