@@ -54,7 +54,7 @@ class ScriptedModel:
         self.has_default_fparam = self.default_fparam is not None
         self.min_pair_distance = facts.get("min_pair_distance")
         refuse_other_paths(file, self.kind, path, precision)
-        self.path_in_use = "script"
+        self.path_in_use, self.n_outside = "script", 0
         self.path_description = f"script: TorchScript {torch.__version__} in this process, cpu"
         self.output: dict[str, Any] = facts["output"]
         if run_selftest:
