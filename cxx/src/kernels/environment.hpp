@@ -17,7 +17,7 @@ struct PairGeometry {
   std::size_t bytes() const;
 };
 
-// The rows of one model for the same entries.
+// The rows of one model for entries of one centre; row 0 is that of entry `first`.
 template <class Real>
 struct PairRows {
   aligned_vector<int> offset;            // of the interval's polynomials in the table
@@ -37,7 +37,7 @@ template <class Real>
 struct MakeRows {
   const PairGeometry* pairs = nullptr;
   PairRows<Real>* rows = nullptr;
-  std::size_t begin = 0, end = 0;
+  std::size_t first = 0, begin = 0, end = 0;
   Cutoff cutoff{};
   double davg = 0, inverse_std_r = 1, inverse_std_a = 1;
   double lo = 0, inverse_step = 1;  // of the table
@@ -46,7 +46,8 @@ struct MakeRows {
   double* beyond = nullptr;  // gains how far entries lie outside the table, in intervals; they get its first or last value
 };
 
-// From dE/d(row) to the gradient by r_ij, for entries [begin, end) with the filling; d_row[b][k - begin].
+// From dE/d(row) to the gradient by r_ij, for entries [begin, end) with the filling: all of one centre; row and d_row[b] of
+// entry k stand at k - begin.
 // Adds -g[a] r_ij[b] to the lanes of virial and g to the lanes of total.
 template <class Real>
 struct ChainRule {

@@ -22,19 +22,19 @@ template <class Real>
 FusedBlock<Real>::FusedBlock(const FusedPlan<Real>& plan) : plan_(plan), fitting_(plan) {}
 
 template <class Real>
-RowView<Real> FusedBlock<Real>::view(const NeighborRun& run) const {
+RowView<Real> FusedBlock<Real>::view(std::size_t first_row, int n) const {
   RowView<Real> rows;
-  rows.n = run.n;
-  rows.offset = rows_.offset.data() + run.begin;
-  rows.u = rows_.u.data() + run.begin;
-  for (int b = 0; b < 4; ++b) rows.row[b] = rows_.row[b].data() + run.begin;
+  rows.n = n;
+  rows.offset = rows_.offset.data() + first_row;
+  rows.u = rows_.u.data() + first_row;
+  for (int b = 0; b < 4; ++b) rows.row[b] = rows_.row[b].data() + first_row;
   return rows;
 }
 
 template <class Real>
 void FusedBlock<Real>::make_room(const CenterPlan<Real>& center) {
   const auto rows = static_cast<std::size_t>(pairs_->m);
-  rows_.reserve(pairs_->end());
+  for (int k = 0; k < pairs_->m; ++k) rows_.reserve(pairs_->first[k + 1] - pairs_->first[k]);
   grow(sums_, rows * 4 * center.sums_stride + kPad);
   if (center.has_map) grow(t_, rows * 4 * center.t_stride + kPad);
   grow(g_t_, rows * 4 * center.t_stride + kPad);
@@ -59,25 +59,23 @@ void FusedBlock<Real>::evaluate(const Frame& frame, const int* atoms, const Bloc
   neighbors_back(center, atoms, sums);
 }
 
-// Rows of the neighbours of centre k.
+// Rows of the neighbours of one type of centre k. Returns how far they lie outside the table in all, in intervals.
 template <class Real>
-void FusedBlock<Real>::make_rows(const CenterPlan<Real>& center, int k) {
-  for (int t = 0; t < plan_.tree.n_types; ++t) {
-    const NeighborRun& run = runs(k)[t];
-    if (run.n == 0) continue;
-    const PlanTable<Real>& table = plan_.tables[center.neighbors[t].network];
-    double beyond = 0;
-    MakeRows<Real> rows;
-    rows.pairs = &pairs_->geometry, rows.rows = &rows_;
-    rows.begin = run.begin, rows.end = run.begin + static_cast<std::size_t>(padded(run.n));
-    rows.cutoff = plan_.tree.cutoff;
-    rows.davg = center.davg, rows.inverse_std_r = center.inverse_std_r, rows.inverse_std_a = center.inverse_std_a;
-    rows.lo = table.lo, rows.inverse_step = table.inverse_step, rows.last = table.last;
-    rows.stride = 6 * table.width;
-    rows.beyond = &beyond;
-    plan_.kernels.make_rows(rows);
-    if (beyond > kOutside) find_outside(center, k, t);
-  }
+double FusedBlock<Real>::make_rows(const CenterPlan<Real>& center, int k, int type) {
+  const NeighborRun& run = runs(k)[type];
+  const PlanTable<Real>& table = plan_.tables[center.neighbors[type].network];
+  double beyond = 0;
+  MakeRows<Real> rows;
+  rows.pairs = &pairs_->geometry, rows.rows = &rows_;
+  rows.first = pairs_->first[k];
+  rows.begin = run.begin, rows.end = run.begin + static_cast<std::size_t>(padded(run.n));
+  rows.cutoff = plan_.tree.cutoff;
+  rows.davg = center.davg, rows.inverse_std_r = center.inverse_std_r, rows.inverse_std_a = center.inverse_std_a;
+  rows.lo = table.lo, rows.inverse_step = table.inverse_step, rows.last = table.last;
+  rows.stride = 6 * table.width;
+  rows.beyond = &beyond;
+  plan_.kernels.make_rows(rows);
+  return beyond;
 }
 
 template <class Real>
@@ -92,7 +90,7 @@ void FusedBlock<Real>::find_outside(const CenterPlan<Real>& center, int k, int t
     const double at = (pair.row[0] - table.lo) * table.inverse_step;
     if (at >= -kOutside && at <= table.last + kOutside) continue;
     for (int b = 0; b < 3; ++b) pair.row[1 + b] = raw.angular * center.inverse_std_a * r[b];
-    for (auto& row : rows_.row) row[entry] = Real(0);
+    for (auto& row : rows_.row) row[entry - pairs_->first[k]] = Real(0);
     outside_.push_back(pair);
   }
 }
@@ -102,7 +100,6 @@ template <class Real>
 void FusedBlock<Real>::sum_neighbors(const CenterPlan<Real>& center) {
   outside_.clear();
   for (int k = 0; k < pairs_->m; ++k) {
-    make_rows(center, k);
     Real* own = sums_.data() + static_cast<std::size_t>(k) * 4 * center.sums_stride;
     std::fill_n(own, 4 * center.sums_stride, Real(0));
     for (int t = 0; t < plan_.tree.n_types; ++t) {
@@ -112,7 +109,8 @@ void FusedBlock<Real>::sum_neighbors(const CenterPlan<Real>& center) {
       const Real n_empty = static_cast<Real>(neighbor.sel - run.n_counted);
       for (int p = 0; p < table.width; ++p) own[neighbor.column + p] += n_empty * neighbor.phantom[p];
       if (run.n == 0) continue;
-      plan_.kernels.contract({view(run), table.c.data(), table.width, own + neighbor.column, center.sums_stride});
+      if (make_rows(center, k, t) > kOutside) find_outside(center, k, t);
+      plan_.kernels.contract({view(run.begin - pairs_->first[k], run.n), table.c.data(), table.width, own + neighbor.column, center.sums_stride});
     }
   }
   if (!outside_.empty()) add_outside(center);
@@ -219,8 +217,9 @@ void FusedBlock<Real>::neighbors_back(const CenterPlan<Real>& center, const int*
       if (run.n == 0) continue;
       const NeighborPlan<Real>& neighbor = center.neighbors[t];
       const PlanTable<Real>& table = plan_.tables[neighbor.network];
+      make_rows(center, k, t);
       Project<Real> project;
-      project.rows = view(run);
+      project.rows = view(run.begin - begin, run.n);
       project.table = table.c.data(), project.width = table.width;
       project.inverse_step = static_cast<Real>(table.inverse_step);
       project.g = g + neighbor.column, project.stride = center.sums_stride;

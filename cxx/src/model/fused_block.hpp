@@ -44,7 +44,7 @@ class FusedBlock {
  private:
   void make_room(const CenterPlan<Real>& center);
   void sum_neighbors(const CenterPlan<Real>& center);
-  void make_rows(const CenterPlan<Real>& center, int k);
+  double make_rows(const CenterPlan<Real>& center, int k, int type);
   void find_outside(const CenterPlan<Real>& center, int k, int type);
   void make_inputs(const Frame& frame, const CenterPlan<Real>& center, const int* atoms);
   void inputs_back(const CenterPlan<Real>& center);
@@ -53,12 +53,12 @@ class FusedBlock {
   void outside_back(const CenterPlan<Real>& center, int k, std::size_t first_entry);
   void scatter(const NeighborRun& run, std::size_t first_entry, const BlockSums& sums) const;
   const NeighborRun* runs(int k) const { return &pairs_->runs[static_cast<std::size_t>(k) * plan_.tree.n_types]; }
-  RowView<Real> view(const NeighborRun& run) const;
+  RowView<Real> view(std::size_t first_row, int n) const;
 
   const FusedPlan<Real>& plan_;
   FusedFitting<Real> fitting_;
   const BlockPairs* pairs_ = nullptr;
-  PairRows<Real> rows_;
+  PairRows<Real> rows_;  // of one centre: made again for the way back, which is cheaper than keeping those of a block
   aligned_vector<Real> sums_, t_, g_t_;  // [m][4][stride]
   aligned_vector<Real> x_;               // [m][x_stride], and dE/dx
   aligned_vector<Real> spread_;
