@@ -62,7 +62,8 @@ Ensemble::Ensemble(std::vector<Model*> models) : rcut_(longest_cutoff(models)), 
     check_dimension(a, *model, "aparam", ours.dim_aparam, theirs.dim_aparam);
     FusedPotential *fused = model->fused(), *leader = models[0]->fused();
     std::vector<int> type_of = map_types(a, *model);
-    const bool is_joined = fused && leader && type_of.empty() && can_share(*leader, *fused);
+    const bool is_twice = std::any_of(members_.begin(), members_.end(), [&](const Member& m) { return m.model == model; });
+    const bool is_joined = fused && leader && type_of.empty() && !is_twice && can_share(*leader, *fused);
     members_.push_back({model, is_joined, std::move(type_of)});
   }
 }
