@@ -198,8 +198,8 @@ def _tolerances(parser: Parser) -> None:
     group.add_argument(
         "--tolerance", type=positive, metavar="E", help="largest force error, eV/Å (default: 2e-6, with --exact 1e-8)"
     )
-    group.add_argument("--rank", type=whole(1), metavar="P", help="size of the spectral bases (default: by the tolerance)")
-    group.add_argument("--data", nargs="+", metavar="DATA", help="data systems to measure on (default: those of the input)")
+    group.add_argument("--rank", type=whole(1), metavar="P", help="size of spectral bases (default: by the tolerance)")
+    group.add_argument("--data", nargs="+", metavar="DATA", help="systems to measure on (default: those of the input)")
     group.add_argument("--max-frames", type=whole(2), default=20, metavar="N", help="frames at most (default: 20)")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd import exchange, model_file
 from deepmd.errors import InputError, ModelError
 from deepmd.nn.model import deserialize
 from deepmd.train import checkpoint
@@ -20,9 +21,12 @@ log = logging.getLogger(__name__)
 
 def read(origin: Origin) -> tuple[Any, dict[str, Any] | None]:
     """The model that the weights come from, and the checkpoint's payload if it was one."""
-    if origin.kind == "init_frz_model" or (origin.finetune and Path(origin.path).suffix == ".pth"):
-        from deepmd import model_file
-
+    suffix = Path(origin.path).suffix.lower()
+    if suffix in exchange.TREE_SUFFIXES and origin.kind in ("init_frz_model", "finetune"):
+        tree = exchange.read_tree(origin.path)
+        exchange.check_supported(tree)
+        return deserialize(tree["model"]), None
+    if origin.kind == "init_frz_model" or (origin.finetune and suffix == ".pth"):
         return deserialize(model_file.read(origin.path).tree), None
     path = checkpoint.find_checkpoint(origin.path)
     payload = checkpoint.load(path)
