@@ -53,7 +53,8 @@ class Padded(torch.nn.Module):
     def __init__(self, inner: torch.nn.Module):
         super().__init__()
         self.inner = inner
-        for key in ("rcut", "rcut_smth", "sel", "dtype", "dim_out", "dim_rotation", "mixed_types", "passes_messages", "section"):
+        keys = "rcut rcut_smth sel dtype dim_out dim_rotation mixed_types passes_messages section"
+        for key in keys.split():
             setattr(self, key, getattr(inner, key))
 
     def forward(self, vectors, centers, neighbors, types, n_centers):

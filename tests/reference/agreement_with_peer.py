@@ -2,15 +2,15 @@
 
     PYTHONPATH=tests python tests/reference/agreement_with_peer.py [FOLDER ...]
 
-A folder holds NAME.dp and NAME.npz as tests/data/peer/README.md tells; that folder is read where none is named. Units are
-those of the quantities: eV, eV/Angstrom, and the label's unit for tensors, densities of states and properties. Two things
-are compared in the peer's definition instead of ours, and nowhere else:
+A folder holds NAME.dp and NAME.npz as tests/data/peer/README.md tells; that folder is read where none is named. Units
+are those of the quantities: eV, eV/Angstrom, and the label's unit for tensors, densities of states and properties. Two
+things are compared in the peer's definition instead of ours, and nowhere else:
 
-- Where an atom has more neighbours than `sel`, the pairs that DeePMD-kit drops are taken away (tests/python/peer_frames.py).
-  If two neighbours at the edge of the list have one distance, its choice is open and the frame is named, not compared.
-- Atomic virials of models that pass messages: DeePMD-kit gives atom k the sum over i of -dE_i/dr_k (r_k - r_i), which goes
-  beyond the neighbours of k and depends on which images of the atoms a frame lists; we give it -dE/dr_ik r_ik over its
-  pairs, as for every other model. Both add up to the virial.
+- Where an atom has more neighbours than `sel`, the pairs that DeePMD-kit drops are taken away (peer_frames.py). If two
+  neighbours at the edge of the list have one distance, its choice is open and the frame is named, not compared.
+- Atomic virials of models that pass messages: DeePMD-kit gives atom k the sum over i of -dE_i/dr_k (r_k - r_i), which
+  goes beyond the neighbours of k and depends on which images of the atoms a frame lists; we give it -dE/dr_ik r_ik over
+  its pairs, as for every other model. Both add up to the virial.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ import torch
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS / "python"))
 
-from peer_frames import DROPPED, FOLDER, TIES, frames, padded  # noqa: E402
-
 from deepmd.exchange import check_supported, read_tree  # noqa: E402
 from deepmd.nn.frames import arguments, assemble, find_pairs  # noqa: E402
 from deepmd.nn.model import deserialize  # noqa: E402
+from peer_frames import DROPPED, FOLDER, TIES, frames, padded  # noqa: E402
+
 
 def predict(model: Any, frame: dict[str, np.ndarray], types: np.ndarray) -> dict[str, np.ndarray]:
     """Every quantity that the peer may have stored, under the peer's name."""
