@@ -32,7 +32,7 @@ def upgrade_tasks(data: dict[str, Any], changes: list[str]) -> None:
     changes.append("model/fitting_net_dict became model/model_dict, with the descriptor in model/shared_dict")
     if "fitting_weight" in training:
         training["model_prob"] = training.pop("fitting_weight")
-        changes.append("training/fitting_weight was renamed to training/model_prob")
+        changes.append("training/fitting_weight moved to training/model_prob")
     _one_rate(data, changes)
 
 
