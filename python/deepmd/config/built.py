@@ -24,7 +24,7 @@ BUILT: dict[str, tuple[str, ...]] = {
     "learning_rate/scale_by_worker": ("linear", "sqrt", "none"),
     "learning_rate/decay_type": ("inverse_linear", "cosine", "linear"),
     "optimizer/type": ("Adam", "AdamW"),
-    "loss/type": ("ener", "tensor", "dos", "property"),
+    "loss/type": ("ener", "ener_spin", "tensor", "dos", "property"),
     "loss/loss_func": ("mse", "mae"),
     "precision": ("default", "float32", "float64"),
     "activation_function": (
@@ -51,7 +51,7 @@ DOCUMENTED: dict[str, tuple[str, ...]] = {
     ),
     "model/fitting_net/type": ("population", "dpa4_ener", "sezm_ener"),
     "optimizer/type": ("LKF", "AdaMuon", "HybridMuon"),
-    "loss/type": ("ener_spin", "population", "dens"),
+    "loss/type": ("population", "dens"),
     "precision": ("float16", "bfloat16"),
 }
 
@@ -99,7 +99,6 @@ FIXED: dict[str, tuple[Any, ...]] = {
 REFUSED: dict[str, str] = {
     "model/type_embedding": "a type embedding",
     "model/modifier": "a model modifier (long-range electrostatics)",
-    "model/spin": "spin models",
     "model/compress": "compression inside the input file",
     "model/lora": "low-rank fine-tuning",
     "model/fitting_net/layer_name": "layers shared by name",

@@ -20,3 +20,5 @@ class Facts:
     precision: str = "float64"
     output: dict[str, Any] = field(default_factory=dict)
     """Models of other kinds than energy: name, width, reduce ("sum" or "mean"), derivatives (bool), sel_type."""
+    inputs: tuple[str, ...] = ()
+    """Fields of atoms that the model needs beside positions, types and parameters."""
