@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> None:
     target = Path(args.output) if args.output else source.with_name(f"{source.stem}_updated{source.suffix}")
     if target.suffix != source.suffix:
         raise InputError(f"dp change-bias: got the output {target}, expected the suffix {source.suffix} of the input")
-    model, keep = open_for_change(source)
+    model, keep = open_for_change(source, getattr(args, "head", None))
     before = model.out_bias.clone()
     if args.bias_value is not None:
         set_values(model, args.bias_value)
@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
     log.info("changed model saved to %s", target)
 
 
-def open_for_change(path: Path) -> tuple[Any, Any]:
+def open_for_change(path: Path, head: str | None) -> tuple[Any, Any]:
     """The model of a file, and the function (model, path) that writes a changed one in the same form."""
     if path.suffix == ".pt":
         from deepmd.train import checkpoint
@@ -48,9 +48,14 @@ def open_for_change(path: Path) -> tuple[Any, Any]:
         payload = checkpoint.load(path)
 
         def save(model: Any, target: Path) -> None:
-            checkpoint.write(target, {**payload, "model": model.state_dict()})
+            changed = {"model": model.state_dict()}
+            if head:
+                changed = {"tasks": {**payload["tasks"], head: {**payload["tasks"][head], **changed}}}
+            checkpoint.write(target, {**payload, **changed})
 
-        return checkpoint.model_of(payload), save
+        return checkpoint.model_of(checkpoint.task_of(payload, head, path)), save
+    if head:
+        raise InputError(f"dp change-bias: got the head '{head}', but a frozen model has one task; leave it out")
     from deepmd import model_file
     from deepmd.freeze import freeze_model
     from deepmd.nn.model import deserialize

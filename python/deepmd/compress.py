@@ -3,7 +3,7 @@
 exact     tables of all outputs of the networks, as coarse as the tolerance allows.
 spectral  tables of the few combinations of outputs that matter (`deepmd.spectral`), as few as the tolerance allows.
 
-The file keeps the model as it is and gains a record with the decisions and the error that the engine itself made on frames
+The file keeps the model and gains a record with the decisions and the error that the engine itself made on frames
 that took no part in them; tables are built when the model is opened.
 """
 
@@ -200,7 +200,7 @@ def choose_spectral(bench: Workbench) -> Candidate:
     width = len(found_spectra[0].values)
     if bench.options.rank is not None:
         if not 1 <= bench.options.rank <= width:
-            raise InputError(f"dp compress --rank: got {bench.options.rank}, expected 1 to {width}, the network's width")
+            raise InputError(f"dp compress --rank: got {bench.options.rank}, expected 1 to {width}, the net's width")
         candidates = [with_ranks([bench.options.rank] * len(found_spectra))]
         found = 0 if bench.accepts(candidates[0], margin=1.0) else None
         return found_or_refused(bench, candidates, found, "use a larger --rank or --tolerance")

@@ -124,6 +124,9 @@ class _Asked:
     def has_default_fparam(self) -> bool:
         return self.metadata["default_fparam"] is not None
 
+    def get_sel_type(self) -> list[int]:
+        return []  # energies have no selection of types
+
 
 def from_systems(metadata: dict[str, Any], paths: Iterable[str], most: int) -> list[dict[str, Any]]:
     """Frames spread evenly over the data systems."""

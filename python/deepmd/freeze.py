@@ -21,11 +21,11 @@ SELFTEST_TOLERANCE = {"float64": 1e-8, "float32": 1e-4}  # eV and eV/Angstrom; a
 
 
 def main(args: Any) -> None:
-    """The command: args.checkpoint (folder or file), args.output."""
+    """The command: args.checkpoint (folder or file), args.head (of several tasks), args.output."""
     from deepmd.train.checkpoint import find_checkpoint, load_model
 
     path = find_checkpoint(getattr(args, "checkpoint", None) or ".")
-    model, payload = load_model(path)
+    model, payload = load_model(path, getattr(args, "head", None))
     output = Path(getattr(args, "output", None) or "frozen_model.pth")
     if output.suffix != ".pth":
         output = output.with_suffix(".pth")

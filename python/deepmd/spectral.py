@@ -1,8 +1,8 @@
 """Spectral bases: the few directions in which the outputs of an embedding network move.
 
-An embedding network is a curve G(e) in R^M of one number e. Over the distances that atoms have, it stays close to a space
+An embedding network is a curve G(e) in R^M of one number e. Over the distances of atoms, it stays close to a space
 of few dimensions: with the rows of V [P, M] spanning it, G = c V to any accuracy, c = G V^T, and P numbers stand for M.
-The space is that of the largest singular vectors of samples of G and of its slope, so that forces are as good as energies.
+The space is that of the largest singular vectors of samples of G and of its slope, so that forces are good too.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def draw(worst: dict[tuple[str, str], dict[str, float]]) -> str:
 
 
 def differences(result: dict, expected: dict, relative: bool = False) -> dict[str, float]:
-    """Largest difference of each quantity; totals (or all if `relative`) relative to their size where it is above one."""
+    """Largest difference of each quantity; totals (all if `relative`) relative to their size where above one."""
     found = {}
     for quantity, value in result.items():
         reference = np.ravel(expected[quantity])

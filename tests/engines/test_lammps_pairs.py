@@ -11,13 +11,13 @@ import pytest
 from lammps_run import find_program, job_script, make_job, plain_environment, run_program, write_data
 from reference.dp_numpy import neighbors
 
-# Stands in front of deepmd_evaluate: writes down what it is given, one file per process, and answers zero.
+# Stands in front of deepmd_ensemble_evaluate: writes down what it is given, one file per process, and answers zero.
 SPY = """
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include "deepmd/deepmd.h"
-deepmd_status deepmd_evaluate(deepmd_model *model, const deepmd_input *in, deepmd_output *out) {
+deepmd_status deepmd_ensemble_evaluate(deepmd_ensemble *e, const deepmd_input *in, int n_out, deepmd_output *out) {
   char name[64];
   int n_all = in->n_local + in->n_ghost;
   snprintf(name, sizeof name, "spied.%d", (int)getpid());
@@ -46,7 +46,7 @@ def spy(plugin: Path, tmp_path_factory) -> Path:
     """The library to preload."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        pytest.skip("no C compiler to build the library that watches deepmd_evaluate")
+        pytest.skip("no C compiler to build the library that watches deepmd_ensemble_evaluate")
     from deepmd.core import include_folder
 
     folder = tmp_path_factory.mktemp("spy")

@@ -1,4 +1,4 @@
-"""`dp compress`: the tolerance holds on frames that it has not seen, and what cannot be compressed is refused in words."""
+"""`dp compress`: the tolerance holds on frames that it has not seen, and other models are refused in words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODELS = {
     "excluded rows": Options(neuron=[6, 12, 24], descriptor_exclude=[[0, 0]], seed=5),
     "parameters": Options(neuron=[6, 12, 24], n_fparam=1, n_aparam=1, seed=6),
 }
-TOLERANCE = {"spectral": 1e-5, "exact": 1e-8}  # eV/A; the first is coarser than usual, as networks of 24 outputs are small
+TOLERANCE = {"spectral": 1e-5, "exact": 1e-8}  # eV/A; the first is coarser than usual, as 24 outputs are few
 
 
 def frames_of(options: Options, n: int, seed: int) -> list[Frame]:
@@ -57,7 +57,8 @@ def freeze(options: Options, path: Path) -> str:
 def model(request, compiled, tmp_path_factory):
     """Options, a frozen model and data to measure on."""
     folder, options = tmp_path_factory.mktemp("model"), MODELS[request.param]
-    return options, freeze(options, folder / "graph.pth"), write_data(folder / "data", options, frames_of(options, 8, 1))
+    data = write_data(folder / "data", options, frames_of(options, 8, 1))
+    return options, freeze(options, folder / "graph.pth"), data
 
 
 @pytest.fixture(scope="module", params=["spectral", "exact"])
@@ -143,9 +144,8 @@ def test_forces_are_the_slope_of_the_energy_everywhere(compressed, compiled) -> 
         return model.evaluate(np.array([[0.0, 0, 0], [r, 0, 0]]), types, **parameters)
 
     for r in np.linspace(record["range"]["shortest"] + 0.01, options.rcut + 0.01, 60):
-        numeric = (8 * (at(r + h)["energy"] - at(r - h)["energy"]) - at(r + 2 * h)["energy"] + at(r - 2 * h)["energy"]) / (
-            12 * h
-        )
+        near, far = (at(r + k * h)["energy"] - at(r - k * h)["energy"] for k in (1, 2))
+        numeric = (8 * near - far) / (12 * h)
         assert abs(numeric + at(r)["forces"][1, 0]) <= 1e-6
 
 
@@ -163,7 +163,8 @@ def test_mixed_precision_of_a_compressed_model(compressed, compiled) -> None:
     before, after = compiled.Model(path, path="fused"), compiled.Model(output, path="fused", precision="mixed")
     frame = frames_of(options, 1, 31)[0]
     expected, got = before.evaluate(**frame.as_input()), after.evaluate(**frame.as_input())
-    assert_close(got["forces"], expected["forces"], "mixed precision", max(1.0, float(np.abs(expected["forces"]).max())))
+    scale = max(1.0, float(np.abs(expected["forces"]).max()))
+    assert_close(got["forces"], expected["forces"], "mixed precision", scale)
 
 
 # --------------------------------------------------------------------------------------------------- the command
@@ -240,6 +241,7 @@ def test_a_damaged_record_is_found(plain, tmp_path, compiled) -> None:
 
     content = model_file.verify(plain[0])
     wrong = {"format_version": 2, "kind": "exact"}
-    (tmp_path / "new.pth").write_bytes(model_file.with_records(content, {model_file.COMPRESSION: json.dumps(wrong).encode()}))
+    records = {model_file.COMPRESSION: json.dumps(wrong).encode()}
+    (tmp_path / "new.pth").write_bytes(model_file.with_records(content, records))
     with pytest.raises(ModelError, match="compression record of version 2"):
         compiled.Model(str(tmp_path / "new.pth"))

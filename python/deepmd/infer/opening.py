@@ -79,9 +79,7 @@ def trained_model(source: Path, head: str | None = None) -> Any:
     if source.suffix.lower() == CHECKPOINT:
         from deepmd.train.checkpoint import load_model
 
-        if head is not None:
-            raise ModelError(f"{source}: got the branch '{head}', but multi-task checkpoints are not supported")
-        return load_model(source)[0]
+        return load_model(source, head)[0]
     from deepmd.nn.model import deserialize
 
     tree = read_tree(source)

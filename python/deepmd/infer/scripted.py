@@ -24,7 +24,7 @@ def refuse_other_paths(file: str | os.PathLike, kind: str, path: str | None, pre
         wish = value or os.environ.get(f"DEEPMD_{name.upper()}") or allowed[0]
         if wish not in allowed:
             raise ModelError(
-                f"{file}: got the {name} '{wish}', expected {' or '.join(allowed)}, as models that predict '{kind}' run "
+                f"{file}: got the {name} '{wish}', expected {' or '.join(allowed)}, as models of '{kind}' run "
                 f"by their script; leave the {name} out",
                 "DP_ERROR_UNSUPPORTED",
             )

@@ -79,14 +79,8 @@ def assemble(
     """Model, engine, data and optimiser of a run; and the checkpoint's payload if the run is a restart."""
     section, seed = jdata["training"], jdata["training"].get("seed")
     torch.manual_seed(seed if isinstance(seed, int) else 0)
-    model = build(jdata["model"])
-    loss = make_loss(jdata["loss"], float(jdata["learning_rate"]["start_lr"]), model)
-    training = open_source(section["training_data"], systems, model, loss, seed)
-    validation = None
-    if valid is not None:
-        other = None if seed is None else [seed, 1]
-        validation = open_source(section["validation_data"], valid, model, loss, other)
-        validation.n_batches = int(section["validation_data"].get("numb_btch", 1))
+    seeds = (seed, None if seed is None else [seed, 1])
+    model, loss, training, validation = open_task(jdata, systems, valid, seeds)
     if origin.finetune:
         start_statistics(model, training, jdata)  # for what the old model does not know
     payload = load_weights(origin, model)
@@ -112,6 +106,21 @@ def assemble(
         input_script=jdata,
     )
     return setup, payload
+
+
+def open_task(
+    jdata: dict[str, Any], systems: list[System], valid: list[System] | None, seeds: tuple[Any, Any]
+) -> tuple[Any, Any, Source, Source | None]:
+    """Model with random weights, loss, training and validation data; seeds: of the order of the two."""
+    section = jdata["training"]
+    model = build(jdata["model"])
+    loss = make_loss(jdata["loss"], float(jdata["learning_rate"]["start_lr"]), model)
+    training = open_source(section["training_data"], systems, model, loss, seeds[0])
+    if valid is None:
+        return model, loss, training, None
+    validation = open_source(section["validation_data"], valid, model, loss, seeds[1])
+    validation.n_batches = int(section["validation_data"].get("numb_btch", 1))
+    return model, loss, training, validation
 
 
 def start_statistics(model: Any, training: Source, jdata: dict[str, Any]) -> None:

@@ -25,9 +25,9 @@ from deepmd.nn.type_embedding import TypeEmbedding, linear_embedding
 TINY = 1e-6  # keeps cosines from the ends of their range
 REPFLOW_KEYS = ("n_dim", "e_dim", "a_dim", "nlayers", "e_rcut", "e_rcut_smth", "e_sel", "a_rcut", "a_rcut_smth",
                 "a_sel", "a_compress_rate", "a_compress_e_rate", "a_compress_use_split", "n_multi_edge_message",
-                "axis_neuron", "update_angle", "update_style", "update_residual", "update_residual_init", "fix_stat_std",
-                "optim_update", "smooth_edge_update", "edge_init_use_dist", "use_exp_switch", "use_dynamic_sel",
-                "sel_reduce_factor", "sequential_update")  # fmt: skip
+                "axis_neuron", "update_angle", "update_style", "update_residual", "update_residual_init",
+                "fix_stat_std", "optim_update", "smooth_edge_update", "edge_init_use_dist", "use_exp_switch",
+                "use_dynamic_sel", "sel_reduce_factor", "sequential_update")  # fmt: skip
 COMMON = ("concat_output_tebd", "activation_function", "precision", "exclude_types", "env_protection", "trainable",
           "use_tebd_bias", "use_loc_mapping")  # fmt: skip
 
