@@ -55,6 +55,8 @@ def freeze_model(model: Any, output: str | Path, training_script: dict[str, Any]
         "type_map": model.type_map,
         "rcut": facts.rcut,
         "rcut_smth": facts.rcut_smth,
+        "passes_messages": facts.passes_messages,
+        "receptive_field": facts.receptive_field or facts.rcut,
         "sel": facts.sel,
         "dim_fparam": facts.dim_fparam,
         "dim_aparam": facts.dim_aparam,

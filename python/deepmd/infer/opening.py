@@ -28,7 +28,9 @@ def find_model(path: str | os.PathLike) -> Path:
     return path
 
 
-CORE_KINDS = ("energy",)
+OUTPUT_KINDS = ("dipole", "polar", "dos", "property")
+"""Kinds for which the compiled core has `evaluate_output`."""
+CORE_KINDS = ("energy", *OUTPUT_KINDS)
 """Kinds that the compiled core evaluates; the others run through their scripted module in this process."""
 
 
