@@ -31,7 +31,7 @@ TREE_SUFFIXES = (".dp", *YAML_SUFFIXES)
 VARIABLE_PATH = re.compile(r"^/variable_\d{4,}$")
 
 # What this program can evaluate, with the range of @version that is understood.
-MODEL_TYPES = {"standard": (1, 2), "pairtab": (1, 2), "zbl": (1, 2), "linear": (1, 2)}
+MODEL_TYPES = {"standard": (1, 2), "pairtab": (1, 2), "zbl": (1, 2), "linear": (1, 2), "spin_ener": (1, 2)}
 DESCRIPTOR_TYPES = {
     "se_e2_a": (1, 2),
     "se_r": (1, 2),
@@ -197,7 +197,7 @@ def check_supported(tree: dict) -> None:
 
 def _check_model(model: dict) -> None:
     _check_kind("model type", model, MODEL_TYPES)
-    for part in model.get("models", []):
+    for part in (*model.get("models", []), *([model["backbone_model"]] if "backbone_model" in model else [])):
         _check_model(part)
     if model["type"] != "standard":
         return
@@ -233,6 +233,9 @@ def describe(tree: dict) -> list[str]:
     """What a tree holds, one statement a line: type map, descriptor, widths, biases."""
     model = tree["model"]
     lines = [f"model type      : {model.get('type')}", f"type map        : {' '.join(model.get('type_map', []))}"]
+    if "spin" in model:
+        lines.append(f"spins           : {model['spin']}, with virtual atoms in this model:")
+        return lines + describe({**tree, "model": model["backbone_model"]})
     descriptor, fitting = model.get("descriptor"), model.get("fitting")
     for number, part in enumerate(model.get("models", [])):
         lines += [f"part {number + 1}          : {line}" for line in describe({"model": part})]

@@ -116,6 +116,7 @@ BASES: dict[str, dict[str, Any]] = {
     "descriptor[dpa2]": {"repinit": RANGE, "repformer": dict(RANGE)},
     "descriptor[dpa3]": {"repflow": FLOW},
     "descriptor[hybrid]": {"list": [{"type": "se_e2_a", **SMOOTH}]},
+    "spin": {"use_spin": [True, False], "virtual_scale": 0.3},
     "fitting_net[property]": {"property_name": "gap"},
     "loss[tensor]": {"pref": 1.0, "pref_atomic": 1.0},
 }
@@ -127,9 +128,50 @@ WHOLE = {
 }
 
 
+TASK = {"type_map": "types", "descriptor": "common", "fitting_net": {}}
+TASKS = {
+    **{key: value for key, value in WHOLE.items() if key != "loss"},
+    "model": {
+        "shared_dict": {"types": ["O", "H"], "common": BASES["model"]["descriptor"]},
+        "model_dict": {"a": {**TASK, "finetune_head": "b"}, "b": TASK},
+    },
+    "loss_dict": {"a": {}},
+    "training": {"data_dict": dict.fromkeys("ab", {"training_data": {"systems": ["data"]}}), "numb_steps": 10,
+                 "model_prob": {"a": 1.0}},
+}  # fmt: skip
+OLD_TASKS = {
+    "model": {"type": "multi", "type_map": ["O", "H"], "descriptor": BASES["model"]["descriptor"],
+              "fitting_net_dict": {"a": {}, "b": {}}},
+    "learning_rate_dict": dict.fromkeys("ab", WHOLE["learning_rate"]),
+    "training": {"data_dict": TASKS["training"]["data_dict"], "numb_steps": 10, "fitting_weight": {"a": 1.0}},
+}  # fmt: skip
+OF_TASKS = {
+    **dict.fromkeys(("model/model_dict", "model/shared_dict", "model/finetune_head", "loss_dict"), TASKS),
+    **dict.fromkeys(("training/data_dict", "training/model_prob"), TASKS),
+    **dict.fromkeys(("model[multi]/fitting_net_dict", "model[multi]/descriptor", "model[multi]"), OLD_TASKS),
+    **dict.fromkeys(("training/fitting_weight", "learning_rate_dict"), OLD_TASKS),
+}
+"""Keys of inputs with several tasks, of today and of old, and an input that holds them all."""
+
+
 def input_with(path: str, value: Any) -> dict[str, Any]:
     """A complete input that holds the key; sections of a choice are of that choice."""
+    if path in OF_TASKS:
+        return copy.deepcopy(OF_TASKS[path])
+    if path == "training/num_epoch_dict":
+        training = {"data_dict": TASKS["training"]["data_dict"], "num_epoch_dict": {"a": 1, "b": 2}}
+        return copy.deepcopy({**TASKS, "training": training})
     data = copy.deepcopy(WHOLE)
+    if path.startswith(("loss[ener_spin]", "model/spin")):
+        data["model"]["spin"] = dict(BASES["spin"])
+        data["loss"] = {"type": "ener_spin"}
+    if path == "model/spin":
+        return data
+    if path in ("model/spin/virtual_len", "model/spin/spin_norm"):
+        data["model"]["spin"] = {"use_spin": [True, False], "virtual_len": [0.3], "spin_norm": [1.2]}
+        return data
+    if path in ("model/spin/use_spin", "model/spin/virtual_scale"):
+        return data
     section, segments = data, [re.fullmatch(r"(\w+)(?:\[(\w+)\])?", part).groups() for part in path.split("/")]
     for depth, (name, tag) in enumerate(segments):
         last = depth == len(segments) - 1

@@ -52,6 +52,10 @@ double longest_cutoff(const std::vector<Model*>& models) {
 
 Ensemble::Ensemble(std::vector<Model*> models) : rcut_(longest_cutoff(models)), neighbors_(rcut_, 0.0) {
   const Model& a = *models[0];
+  if (a.metadata().kind != "energy") {
+    throw Error(DEEPMD_ERROR_UNSUPPORTED, text(a.path(), " predicts '", a.metadata().kind, "', expected a model of energies; "
+                                               "name one"));
+  }
   for (Model* model : models) {
     const Metadata &ours = a.metadata(), &theirs = model->metadata();
     if (ours.kind != theirs.kind) {
@@ -61,6 +65,18 @@ Ensemble::Ensemble(std::vector<Model*> models) : rcut_(longest_cutoff(models)), 
     check_dimension(a, *model, "aparam", ours.dim_aparam, theirs.dim_aparam);
     members_.push_back({model, map_types(a, *model)});
   }
+}
+
+double Ensemble::receptive_field() const {
+  double longest = 0;
+  for (const Member& member : members_) longest = std::max(longest, member.model->metadata().receptive_field);
+  return longest;
+}
+
+bool Ensemble::passes_messages() const {
+  bool any = false;
+  for (const Member& member : members_) any = any || member.model->metadata().passes_messages;
+  return any;
 }
 
 void Ensemble::evaluate(const Request& request, const std::vector<Result>& results) {

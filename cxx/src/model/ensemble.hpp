@@ -17,6 +17,8 @@ class Ensemble {
 
   int n_models() const { return static_cast<int>(members_.size()); }
   double rcut() const { return rcut_; }  // the longest, Angstrom
+  double receptive_field() const;        // the longest, Angstrom
+  bool passes_messages() const;          // whether any model does
 
   // Evaluates the first results.size() models.
   void evaluate(const Request& request, const std::vector<Result>& results);

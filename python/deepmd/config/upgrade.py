@@ -7,6 +7,7 @@ from typing import Any
 
 from .messages import fail, join, listed, show
 from .upgrade_model import upgrade_model
+from .upgrade_multi import upgrade_tasks
 
 OLD_START_LR = 0.001
 OLD_STOP_LR = 1e-8
@@ -68,6 +69,7 @@ def to_v2(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         return data, changes
     if "model" not in data and "training" not in data and any(mark in data for mark in _V0_MARKS):
         data = _from_v0(data, changes)
+    upgrade_tasks(data, changes)
     _move_data(data, changes)
     _drop_old_keys(data, changes)
     if changes:
@@ -166,8 +168,13 @@ def _drop_old_keys(data: dict[str, Any], changes: list[str]) -> None:
     training = _section(data, "training")
     if training is None:
         return
-    for name in ("training_data", "validation_data", ""):
-        section, path = (training, "training") if not name else (training.get(name), join("training", name))
+    names = ("training_data", "validation_data")
+    places = [(training.get(name), join("training", name)) for name in names]
+    tasks = training.get("data_dict")
+    for task, own in (tasks if isinstance(tasks, dict) else {}).items():
+        if isinstance(own, dict):
+            places += [(own.get(name), f"training/data_dict/{task}/{name}") for name in names]
+    for section, path in (*places, (training, "training")):
         if isinstance(section, dict):
             _drop_set_prefix(section, path, changes)
             if "numb_test" in section:

@@ -6,6 +6,7 @@ from typing import Any
 
 from deepmd.errors import InputError
 
+from . import spin
 from .messages import fail, join, show
 
 _TYPED = ("se_atten", "dpa1", "se_atten_v2", "se_e3_tebd")
@@ -45,6 +46,7 @@ def upgrade_model(section: Any, path: str, changes: list[str]) -> None:
                 upgrade_model(part, f"{path}/{group}/{name}", changes)
             elif isinstance(part, dict):
                 _descriptor(part, f"{path}/{group}/{name}", changes)
+    spin.upgrade(section.get("spin"), f"{path}/spin", changes)
     _type_embedding(section, path, changes)
     _descriptor(section.get("descriptor"), f"{path}/descriptor", changes)
 
