@@ -1,14 +1,16 @@
 #include "lmp_adapter.hpp"
 
 #include <cmath>
+#include <unordered_map>
 
 #include "atom.h"
 #include "neigh_list.h"
 
 namespace deepmd {
 
-void LmpAdapter::configure(const std::vector<int>& type_to_model, double length_unit) {
+void LmpAdapter::configure(const std::vector<int>& type_to_model, double length_unit, GhostView ghosts) {
   type_to_model_ = type_to_model;
+  ghosts_ = ghosts;
   to_angstrom_ = 1.0 / length_unit;
   to_core_.clear();
 }
@@ -37,14 +39,16 @@ void LmpAdapter::build_index(const LAMMPS_NS::Atom& atom) {
 }
 
 int LmpAdapter::build_rows(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighList& list) {
-  std::vector<int> row_of(n_local_, -1);  // the order of LAMMPS' rows is its own
-  for (int ii = 0; ii < list.inum; ++ii) {
+  const bool with_ghosts = ghosts_ == GhostView::rows;
+  const int n_rows = with_ghosts ? n_all() : n_local_;
+  std::vector<int> row_of(n_rows, -1);  // the order of LAMMPS' rows is its own
+  for (int ii = 0; ii < list.inum + (with_ghosts ? list.gnum : 0); ++ii) {
     const int i = list.ilist[ii];
-    if (i < atom.nlocal && to_core_[i] >= 0) row_of[to_core_[i]] = i;
+    if ((i < atom.nlocal || with_ghosts) && to_core_[i] >= 0) row_of[to_core_[i]] = i;
   }
   first_.assign(1, 0);
   index_.clear();
-  for (int k = 0; k < n_local_; ++k) {
+  for (int k = 0; k < n_rows; ++k) {
     const int i = row_of[k];
     if (i < 0) return to_lammps_[k];
     const int* neighbors = list.firstneigh[i];
@@ -58,11 +62,26 @@ int LmpAdapter::build_rows(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighLi
   return -1;
 }
 
+int LmpAdapter::find_owners(const LAMMPS_NS::Atom& atom) {
+  owners_.clear();
+  if (ghosts_ != GhostView::owners) return -1;
+  std::unordered_map<LAMMPS_NS::tagint, int> local;
+  for (int k = 0; k < n_local_; ++k) local[atom.tag[to_lammps_[k]]] = k;
+  for (int k = 0; k < n_all(); ++k) {
+    const auto found = local.find(atom.tag[to_lammps_[k]]);
+    if (found == local.end()) return to_lammps_[k];
+    owners_.push_back(k < n_local_ ? k : found->second);
+  }
+  return -1;
+}
+
 int LmpAdapter::gather(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighList& list, bool list_is_new) {
   if (list_is_new || visibility_changed(atom)) {
     build_index(atom);
     const int missing = build_rows(atom, list);
     if (missing >= 0) return missing;
+    const int lost = find_owners(atom);
+    if (lost >= 0) return lost;
   }
   const size_t n = to_lammps_.size();
   positions_.resize(3 * n);
@@ -73,10 +92,11 @@ int LmpAdapter::gather(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighList& 
     for (int a = 0; a < 3; ++a) positions_[3 * k + a] = atom.x[i][a] * to_angstrom_;
   }
   list_.size = sizeof(list_);
-  list_.n_centers = n_local_;
+  list_.n_centers = static_cast<int>(first_.size()) - 1;
   list_.first = first_.data();
   list_.index = index_.data();
   list_.shift = nullptr;
+  list_.owners = ghosts_ == GhostView::owners ? owners_.data() : nullptr;
   return -1;
 }
 
@@ -121,7 +141,8 @@ BadGeometry LmpAdapter::find_bad_geometry(double min_distance) const {
 }
 
 double LmpAdapter::memory_usage() const {
-  const size_t n_ints = to_core_.capacity() + to_lammps_.capacity() + types_.capacity() + index_.capacity();
+  const size_t n_ints = to_core_.capacity() + to_lammps_.capacity() + types_.capacity() + index_.capacity() +
+                        owners_.capacity();
   return static_cast<double>(n_ints * sizeof(int) + positions_.capacity() * sizeof(double) +
                              first_.capacity() * sizeof(int64_t));
 }

@@ -23,14 +23,18 @@ struct BadGeometry {
   double distance = 0.0;  // Angstrom
 };
 
+/// What the model is told about ghosts. Models that pass messages need the surroundings of ghosts: on one rank each ghost
+/// is the image of an owned atom; on several, ghosts have rows in the list.
+enum class GhostView { plain, owners, rows };
+
 class LmpAdapter {
  public:
   /// type_to_model [n_atom_types]: model index of LAMMPS type t + 1, -1 for NULL.
   /// length_unit: 1 Angstrom in LAMMPS' units.
-  void configure(const std::vector<int>& type_to_model, double length_unit);
+  void configure(const std::vector<int>& type_to_model, double length_unit, GhostView ghosts);
 
   /// Brings the arrays up to date; the list rows are renewed if `list_is_new` or if other atoms became visible.
-  /// Returns the LAMMPS index of a visible owned atom that has no row, -1 if all is well.
+  /// Returns the LAMMPS index of a visible atom that should have a row, or an owner, and has none, -1 if all is well.
   int gather(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighList& list, bool list_is_new);
 
   int n_local() const { return n_local_; }
@@ -51,10 +55,12 @@ class LmpAdapter {
  private:
   void build_index(const LAMMPS_NS::Atom& atom);
   int build_rows(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighList& list);
+  int find_owners(const LAMMPS_NS::Atom& atom);
   bool visibility_changed(const LAMMPS_NS::Atom& atom) const;
 
   std::vector<int> type_to_model_;
   double to_angstrom_ = 1.0;
+  GhostView ghosts_ = GhostView::plain;
 
   int lammps_local_ = 0;
   int n_local_ = 0;
@@ -62,8 +68,9 @@ class LmpAdapter {
   std::vector<int> to_lammps_;   // [n_all]
   std::vector<double> positions_;  // [n_all][3] Angstrom
   std::vector<int> types_;         // [n_all]
-  std::vector<int64_t> first_;     // [n_local + 1]
-  std::vector<int> index_;         // [first[n_local]]
+  std::vector<int64_t> first_;     // [n_local + 1], [n_all + 1] if ghosts have rows
+  std::vector<int> index_;         // [last of first]
+  std::vector<int> owners_;        // [n_all], empty if the model does not ask
   deepmd_list list_{};
 };
 

@@ -63,10 +63,13 @@ void PairDeepMD::check_ghost_cutoff() const {
     length[1] = std::sqrt(h[1] * h[1] + h[3] * h[3]);
     length[2] = h[2];
   }
+  const bool with_rows = ghost_view() == GhostView::rows;
+  const double least = with_rows ? ghost_reach() : cutoff_;
   for (int a = 0; a < domain->dimension; ++a) {
-    if (comm->cutghost[a] >= cutoff_ * length[a] * (1.0 - 1e-12)) continue;
-    fail("pair_style deepmd: the ghost cutoff is smaller than the model's cutoff of " + std::to_string(cutoff_) +
-         "; write 'comm_modify cutoff " + std::to_string(cutoff_ + neighbor->skin) + "'");
+    if (comm->cutghost[a] >= least * length[a] * (1.0 - 1e-12)) continue;
+    fail("pair_style deepmd: the ghost cutoff is smaller than the " + std::to_string(least) +
+         " that the model needs; write 'comm_modify cutoff " + std::to_string(with_rows ? least : cutoff_ + neighbor->skin) +
+         "'");
   }
 }
 

@@ -82,6 +82,9 @@ class PairDeepMD : public LAMMPS_NS::Pair {
 
   // pair_deepmd_checks.cpp: what the rest of the input must provide
   void check_surroundings() const;
+  GhostView ghost_view() const;
+  double ghost_reach() const;
+  void ask_for_ghosts();
   void check_computes() const;
   LAMMPS_NS::Compute* find_compute(const std::string& keyword, const std::string& id) const;
   void check_special_bonds();

@@ -27,6 +27,31 @@ void PairDeepMD::check_surroundings() const {
   }
 }
 
+GhostView PairDeepMD::ghost_view() const {
+  if (!info_.passes_messages) return GhostView::plain;
+  return comm->nprocs == 1 && atom->tag_enable ? GhostView::owners : GhostView::rows;
+}
+
+double PairDeepMD::ghost_reach() const {
+  // Atoms move by half the skin each between two builds of the list.
+  return info_.receptive_field * length_unit_ + neighbor->skin;
+}
+
+void PairDeepMD::ask_for_ghosts() {
+  int request = LAMMPS_NS::NeighConst::REQ_FULL;
+  ghostneigh = ghost_view() == GhostView::rows ? 1 : 0;
+  if (ghostneigh) {
+    if (comm->mode != LAMMPS_NS::Comm::SINGLE) {
+      fail("pair_style deepmd: the model passes messages between atoms, which on several ranks needs one ghost cutoff "
+           "for all types; write 'comm_modify mode single'");
+    }
+    request |= LAMMPS_NS::NeighConst::REQ_GHOST;
+    if (comm->cutghostuser < ghost_reach()) comm->cutghostuser = ghost_reach();
+    if (force->pair != nullptr) force->pair->ghostneigh = 1;  // a hybrid style asked its styles too early
+  }
+  neighbor->add_request(this, request);
+}
+
 LAMMPS_NS::Compute* PairDeepMD::find_compute(const std::string& keyword, const std::string& id) const {
   LAMMPS_NS::Compute* found = modify->get_compute_by_id(id);
   if (found == nullptr) fail("pair_style deepmd: " + keyword + ": there is no compute with ID '" + id + "'");

@@ -34,6 +34,7 @@ PairDeepMD::~PairDeepMD() {
   if (!allocated) return;
   memory->destroy(setflag);
   memory->destroy(cutsq);
+  memory->destroy(cutghost);
   memory->destroy(scale_);
 }
 
@@ -79,6 +80,7 @@ void PairDeepMD::open_models() {
     fail(std::string("pair_style deepmd: ") + problem.what());
   }
   cutoff_ = info_.rcut * length_unit_;
+  ghostneigh = ghost_view() == GhostView::rows ? 1 : 0;
   types_printed_ = false;
   results_.assign(models_.size(), ModelResult());
   outside_reported_ = false;
@@ -115,6 +117,10 @@ void PairDeepMD::print_models() const {
           " thread(s) per rank, self-test " + (settings_.selftest ? "passed" : "off") + "\n";
   text += "  path:               " + info_.path_description + "\n";
   if (!settings_.observers.empty()) text += "  observers:          " + settings_.observers + "\n";
+  if (info_.passes_messages) {
+    text += "  messages:           atoms depend on others up to " + format_number(info_.receptive_field) +
+            " Angstrom away" + (comm->nprocs > 1 ? "; ghosts reach as far\n" : "\n");
+  }
   if (info_.dim_fparam > 0) {
     text += "  fparam:             " + std::to_string(info_.dim_fparam) + " from " +
             (!settings_.fparam_compute.empty() ? "compute " + settings_.fparam_compute
@@ -133,12 +139,14 @@ void PairDeepMD::allocate() {
   const int n = atom->ntypes + 1;
   memory->create(setflag, n, n, "pair:setflag");
   memory->create(cutsq, n, n, "pair:cutsq");
+  memory->create(cutghost, n, n, "pair:cutghost");
   memory->create(scale_, n, n, "pair:scale");
   allocated = 1;
   for (int i = 0; i < n; ++i) {
     for (int j = 0; j < n; ++j) {
       setflag[i][j] = 0;
       cutsq[i][j] = 0.0;
+      cutghost[i][j] = 0.0;
       scale_[i][j] = 1.0;
     }
   }
@@ -189,11 +197,12 @@ void PairDeepMD::init_style() {
   types_printed_ = true;
   // A hybrid style that was read from a restart file has not asked its styles yet how much they communicate.
   if (force->pair != nullptr && force->pair->comm_reverse < comm_reverse) force->pair->comm_reverse = comm_reverse;
-  neighbor->add_request(this, LAMMPS_NS::NeighConst::REQ_FULL);
+  ask_for_ghosts();
 }
 
 double PairDeepMD::init_one(int i, int j) {
   scale_[j][i] = scale_[i][j];
+  cutghost[i][j] = cutghost[j][i] = cutoff_;
   return cutoff_;
 }
 

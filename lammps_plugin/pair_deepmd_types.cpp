@@ -70,7 +70,7 @@ void PairDeepMD::resolve_types() {
   } catch (const SettingsError& problem) {
     fail(problem.what());
   }
-  adapter_.configure(type_to_model_, length_unit_);
+  adapter_.configure(type_to_model_, length_unit_, ghost_view());
   last_list_ = nullptr;
 }
 

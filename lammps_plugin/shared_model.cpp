@@ -147,6 +147,8 @@ SharedModelInfo describe_ensemble(const deepmd_ensemble* ensemble) {
   info.kind = raw.kind;
   info.path_description = raw.path_description;
   info.min_pair_distance = raw.min_pair_distance;
+  info.passes_messages = raw.passes_messages != 0;
+  info.receptive_field = raw.receptive_field;
   return info;
 }
 

@@ -59,6 +59,8 @@ struct SharedModelInfo {
   std::string kind;
   std::string path_description;
   double min_pair_distance = 0.0;
+  bool passes_messages = false;
+  double receptive_field = 0.0;  // Angstrom
 };
 SharedModelInfo describe_ensemble(const deepmd_ensemble* ensemble);
 

@@ -1,5 +1,6 @@
 // The C interface: the only place where exceptions become status codes.
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -98,6 +99,7 @@ deepmd::Request to_request(const deepmd_input& input) {
   if (input.list) {
     const auto list = read_struct(input.list, with_size<deepmd_list>(), "list");
     frame.list = deepmd::ListView(list.n_centers, list.first, list.index, list.shift);
+    frame.list.owners = list.owners;
     request.has_list = true;
   }
   return request;
@@ -165,6 +167,14 @@ deepmd_status deepmd_model_info(const deepmd_model* model, deepmd_info* info) {
     all.min_pair_distance = metadata.min_pair_distance;
     model->path_description = model->model.describe_path();
     all.path_description = model->path_description.c_str();
+    all.passes_messages = metadata.passes_messages;
+    all.receptive_field = metadata.receptive_field;
+    all.output_name = metadata.output.name.c_str();
+    all.output_width = metadata.output.width;
+    all.output_is_mean = metadata.output.is_mean;
+    all.output_has_derivatives = metadata.output.has_derivatives;
+    all.sel_types = metadata.output.sel_types.data();
+    all.n_sel_types = static_cast<int>(metadata.output.sel_types.size());
     std::memcpy(info, &all, all.size);
   });
 }
@@ -197,7 +207,7 @@ deepmd_status deepmd_neighbors_update(deepmd_neighbors* neighbors, int n_atoms, 
     if (n_atoms > 0) require(positions, "positions");
     const bool is_new = neighbors->neighbors.update(n_atoms, positions, cell, pbc);
     const deepmd::ListView view(neighbors->neighbors.list());
-    list->size = sizeof(*list);
+    list->size = offsetof(deepmd_list, owners);  // a caller's struct may end before the fields that are not written
     list->n_centers = view.n_centers;
     list->first = view.first;
     list->index = view.index;
@@ -226,6 +236,20 @@ deepmd_status deepmd_evaluate(deepmd_model* model, const deepmd_input* input, de
   });
 }
 
+void deepmd_atom_output_init(deepmd_atom_output* output) {
+  if (output) *output = with_size<deepmd_atom_output>();
+}
+
+deepmd_status deepmd_evaluate_output(deepmd_model* model, const deepmd_input* input, deepmd_atom_output* output) {
+  return guarded([&] {
+    require(model, "model");
+    const auto given = read_struct(input, with_size<deepmd_input>(), "input");
+    const auto wanted = read_struct(output, with_size<deepmd_atom_output>(), "output");
+    model->model.evaluate_output(to_request(given), {wanted.output, wanted.atom_output, wanted.weights, wanted.forces,
+                                                     wanted.virial, wanted.atom_virial});
+  });
+}
+
 deepmd_status deepmd_selftest(deepmd_model* model, double* worst) {
   return guarded([&] {
     require(model, "model");
@@ -237,11 +261,13 @@ deepmd_status deepmd_selftest(deepmd_model* model, double* worst) {
 namespace {
 
 // The facts of a model into the caller's struct, which may be older or newer than this one.
-void give_info(const deepmd_model& model, double rcut, deepmd_info* info) {
+void give_info(const deepmd_model& model, const deepmd::Ensemble& ensemble, deepmd_info* info) {
   deepmd_info all{};
   all.size = sizeof(all);
   if (deepmd_model_info(&model, &all) != DEEPMD_OK) throw Error(DEEPMD_ERROR_INTERNAL, last_error);
-  all.rcut = rcut;
+  all.rcut = ensemble.rcut();
+  all.receptive_field = ensemble.receptive_field();
+  all.passes_messages = ensemble.passes_messages();
   all.size = std::min(read_struct(info, with_size<deepmd_info>(), "info").size, sizeof(all));
   std::memcpy(info, &all, all.size);
 }
@@ -330,7 +356,7 @@ void deepmd_ensemble_free(deepmd_ensemble* ensemble) { delete ensemble; }
 deepmd_status deepmd_ensemble_info(const deepmd_ensemble* ensemble, deepmd_info* info) {
   return guarded([&] {
     require(ensemble, "ensemble");
-    give_info(*ensemble->models[0], ensemble->ensemble.rcut(), info);
+    give_info(*ensemble->models[0], ensemble->ensemble, info);
   });
 }
 

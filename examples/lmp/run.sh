@@ -19,7 +19,7 @@ logs="$run/logs"
 # shellcheck source=tests/env.sh
 source "$root/tests/env.sh"
 
-n_stages=8
+n_stages=9
 stage_number=0
 chain=""
 children=()
@@ -98,8 +98,14 @@ stage_test() {
   grep -E 'testing system|Energy RMSE/N|Force  RMSE|Virial RMSE/N' "$logs/test.log" | sed 's/^.*INFO */   /'
 }
 
+stage_compress() {
+  fresh_folder compress "$run/freeze/graph.pth"
+  run_logged compress dp compress -i graph.pth -o fast.pth --data "$here/data/valid"
+  grep -o 'fast.pth: .* tolerance .* frames' "$logs/compress.log" | sed 's/^/   /'
+}
+
 stage_lammps() {
-  local inputs=("$here/in.lammps" "$here/water.data" "$run/freeze/graph.pth") ranks
+  local inputs=("$here/in.lammps" "$here/water.data" "$run/freeze/graph.pth" "$run/compress/fast.pth") ranks
   for ranks in 1 2; do
     fresh_folder "lammps_$ranks" "${inputs[@]}"
     run_logged "lammps_$ranks" mpirun -np "$ranks" lmp -in in.lammps -var equilibrate 60 -var produce 40
@@ -107,7 +113,7 @@ stage_lammps() {
   run_logged ranks python "$here/trajectory.py" "$run/lammps_1/water.dump" "$run/lammps_2/water.dump" 1e-6
   say "   1 and 2 MPI ranks: $(cat "$logs/ranks.log")"
   fresh_folder lammps "${inputs[@]}"
-  run_logged lammps mpirun -np 2 lmp -in in.lammps
+  run_logged lammps mpirun -np 2 lmp -in in.lammps -var model fast.pth
 }
 
 stage_pimd() {
@@ -146,7 +152,8 @@ stage check "10 seconds" "look through the frames in examples/lmp/data" "$here/d
 stage train "about 5 minutes" "fit the model of input.json to 200 frames" "$here/input.json"
 stage freeze "10 seconds" "write the model and its self-test frames to graph.pth"
 stage test "10 seconds" "compare the model with held-out frames"
-stage lammps "about 2 minutes" "32 molecules in LAMMPS, on 1 and 2 MPI ranks" \
+stage compress "10 seconds" "tables for the embedding networks, to a stated force error: fast.pth"
+stage lammps "about 1 minute" "32 molecules in LAMMPS, on 1 and 2 MPI ranks" \
   "$here/in.lammps" "$here/water.data" "$here/trajectory.py"
 stage pimd "about 1 minute" "the same cell with quantum nuclei: i-PI, 8 beads, two dp_ipi clients" \
   "$here/input.xml" "$here/water.json" "$here/water.xyz"

@@ -60,7 +60,7 @@ def summary(run: Path) -> list[str]:
         f"path integral {highest_peak(*radial_distribution(beads, ('O', 'H')), 0.5)}",
         f"path integral   {len(quantum)} lines in pimd.out, kinetic energy {kinetic:.0f} meV/atom "
         f"(classical nuclei: {1.5 * 8.617333e-5 * 300 * 1000:.0f})",
-        f"model           {run}/freeze/graph.pth",
+        f"model           {run}/freeze/graph.pth, compressed {run}/compress/fast.pth",
         f"trajectories    {run}/lammps/water.dump, {run}/pimd/pimd.pos_*.xyz",
         f"figures         {run}/figures (overview.png shows them together)",
         f"logs            {run}/logs",

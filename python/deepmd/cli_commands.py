@@ -117,7 +117,7 @@ def _model_devi(parser: Parser) -> None:
 
 
 def _convert_backend(parser: Parser) -> None:
-    parser.add_argument("INPUT", help="model to read; its suffix tells the format")
+    parser.add_argument("INPUT", help="model to read: .dp, .yaml, .pth, or a checkpoint .pt, of DeePMD-kit too")
     parser.add_argument("OUTPUT", help="model to write: .dp, .yaml or .pth")
     parser.add_argument("--atomic-virial", action="store_true", help="accepted: atomic virials are always available")
 
@@ -167,7 +167,7 @@ def _doc_train_input(parser: Parser) -> None:
     parser.add_argument(
         "--out-type", choices=("rst", "json", "json_schema"), default="rst", help="form (default: %(default)s)"
     )
-    parser.add_argument("--multi-task", action="store_true", help="the multi-task form, which this version cannot run")
+    parser.add_argument("--multi-task", action="store_true", help="the multi-task form")
 
 
 def _gui(parser: Parser) -> None:
@@ -263,14 +263,13 @@ COMMANDS = [
         _freeze,
         "deepmd.freeze:main",
         fixed={
-            **_ONE_TASK,
             "node_names": (None,),
             "nvnmd_weight": (None,),
             "hessian": (False,),
             "lower_kind": ("nlist",),
         },
     ),
-    Command("test", "errors of a model on labelled data", _test, "deepmd.test:main", fixed=_OLD_PREFIX | _ONE_TASK),
+    Command("test", "errors of a model on labelled data", _test, "deepmd.test:main", fixed=_OLD_PREFIX),
     Command("model-devi", "deviation of several models", _model_devi, "deepmd.deviation:main", fixed=_OLD_PREFIX),
     Command("convert-backend", "convert a model file", _convert_backend, "deepmd.exchange:main"),
     Command("show", "show what a model is", _show, "deepmd.show:main"),
@@ -294,7 +293,6 @@ COMMANDS = [
         "fit the energies of the types anew",
         _change_bias,
         "deepmd.change_bias:main",
-        fixed=_ONE_TASK,
     ),
     Command("eval-desc", "write descriptors", _eval_desc, refusal="there is no replacement for it here yet"),
     Command("embed", "write features of atoms", _eval_desc, refusal="there is no replacement for it here yet"),

@@ -21,11 +21,11 @@ SELFTEST_TOLERANCE = {"float64": 1e-8, "float32": 1e-4}  # eV and eV/Angstrom; a
 
 
 def main(args: Any) -> None:
-    """The command: args.checkpoint (folder or file), args.output."""
+    """The command: args.checkpoint (folder or file), args.head (of several tasks), args.output."""
     from deepmd.train.checkpoint import find_checkpoint, load_model
 
     path = find_checkpoint(getattr(args, "checkpoint", None) or ".")
-    model, payload = load_model(path)
+    model, payload = load_model(path, getattr(args, "head", None))
     output = Path(getattr(args, "output", None) or "frozen_model.pth")
     if output.suffix != ".pth":
         output = output.with_suffix(".pth")
@@ -55,6 +55,8 @@ def freeze_model(model: Any, output: str | Path, training_script: dict[str, Any]
         "type_map": model.type_map,
         "rcut": facts.rcut,
         "rcut_smth": facts.rcut_smth,
+        "passes_messages": facts.passes_messages,
+        "receptive_field": facts.receptive_field or facts.rcut,
         "sel": facts.sel,
         "dim_fparam": facts.dim_fparam,
         "dim_aparam": facts.dim_aparam,
@@ -115,7 +117,7 @@ def selftest_frames(model: Any) -> dict[str, np.ndarray]:
             frame["cell"] = frame_cell
         frame.update(selftest_parameters(model, len(types), generator))
         pairs = find_pairs(positions, frame_cell, model.facts().rcut)
-        frame.update(evaluate(model, pairs, types, frame.get("fparam"), frame.get("aparam")))
+        frame.update(evaluate(model, pairs, types, *(frame.get(k) for k in ("fparam", "aparam", "spin"))))
         if not all(np.isfinite(value).all() for value in frame.values()):
             raise ModelError("freeze: the model returns non-finite energies or forces; freeze an earlier checkpoint")
         frames.update({f"{k}.{name}": np.asarray(value) for name, value in frame.items()})
@@ -123,8 +125,11 @@ def selftest_frames(model: Any) -> dict[str, np.ndarray]:
 
 
 def selftest_parameters(model: Any, n_atoms: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Random parameters of the size that the data had: fparam [dim] and aparam [n_atoms, dim] where there are some."""
+    """Random parameters of the size that the data had: fparam [dim], aparam [n_atoms, dim], spin [n_atoms, 3]."""
     found: dict[str, np.ndarray] = {}
+    if "spin" in model.facts().inputs:
+        longest = model.facts().output["reach"] / max(model.facts().output["virtual_scale"])
+        found["spin"] = generator.uniform(-0.5, 0.5, size=(n_atoms, 3)) * longest
     for fitting in model.fittings():
         if fitting.dim_fparam and "fparam" not in found:
             spread = generator.normal(size=fitting.dim_fparam)

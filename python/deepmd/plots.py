@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,11 +98,15 @@ def read_lcurve(path: str | Path) -> dict[str, np.ndarray]:
 def learning_curve(lcurve: str | Path, path: str | Path) -> None:
     """Training and validation errors and the learning rate against the step, on logarithmic axes."""
     columns = read_lcurve(lcurve)
-    stems = dict.fromkeys(name[:-4] for name in columns if name.endswith(("_trn", "_val")))
+    parts = {name: re.fullmatch(r"(.+?)_(trn|val)(_.+)?", name) for name in columns}
+    stems = dict.fromkeys(part[1] + (part[3] or "") for part in parts.values() if part)  # with the name of a task
     panels = [*stems, "lr"] if "lr" in columns else list(stems)
     figure, axes = _figure(len(panels), 4.2)
     for stem, axis in zip(panels, axes, strict=True):
-        curves = {"": "lr"} if stem == "lr" else {"training": f"{stem}_trn", "validation": f"{stem}_val"}
+        curves = {"": "lr"} if stem == "lr" else {
+            {"trn": "training", "val": "validation"}[part[2]]: name
+            for name, part in parts.items() if part and part[1] + (part[3] or "") == stem
+        }  # fmt: skip
         for name, column in curves.items():
             if column in columns and np.isfinite(columns[column]).any():
                 style = {"color": "#c4571a", "zorder": 3} if name == "validation" else {"color": "#1f5fa8", "zorder": 2}

@@ -27,14 +27,14 @@ class Contents:
     facts: list[str] = field(default_factory=list)  # lines about the file itself
 
 
-def load_contents(path: str | Path) -> Contents:
-    """Opens a frozen model (.pth), a checkpoint (.pt) or a neutral tree (.dp, .yaml)."""
+def load_contents(path: str | Path, head: str | None = None) -> Contents:
+    """Opens a frozen model (.pth), a checkpoint (.pt), or of one its task `head`, or a neutral tree (.dp, .yaml)."""
     path = find_model(path)
     if path.suffix.lower() in TREE_SUFFIXES:
         tree = read_tree(path)
         written = " ".join(str(tree[key]) for key in ("software", "version", "time") if tree.get(key))
         return Contents(tree, _as_dict(tree.get("model_def_script")), [f"written by      : {written}"])
-    return _from_checkpoint(path) if path.suffix.lower() == CHECKPOINT else _from_frozen(path)
+    return _from_checkpoint(path, head) if path.suffix.lower() == CHECKPOINT else _from_frozen(path)
 
 
 def _from_frozen(path: Path) -> Contents:
@@ -65,10 +65,10 @@ def path_facts(path: Path, compression: dict[str, Any] | None) -> list[str]:
         return [*facts, f"path            : none on this machine ({error})"]
 
 
-def _from_checkpoint(path: Path) -> Contents:
+def _from_checkpoint(path: Path, head: str | None) -> Contents:
     from deepmd.train.checkpoint import load_model
 
-    model, payload = load_model(path)
+    model, payload = load_model(path, head)
     distance = model.min_pair_distance
     tree = {"model": model.serialize(), VARIABLES: {} if distance is None else {"min_nbor_dist": np.array(distance)}}
     return Contents(tree, _as_dict(model.section), [f"checkpoint      : step {payload.get('step')}"])
@@ -82,7 +82,7 @@ def _as_dict(section: Any) -> dict[str, Any]:
 
 def parameter_counts(tree: dict[str, Any]) -> dict[str, int]:
     """Stored numbers by part of the model, and their sum."""
-    model = tree["model"]
+    model = tree["model"].get("backbone_model", tree["model"])
     names = {"descriptor": "descriptor", "fitting": "fitting-net", "models": "models"}
     parts = {names[key]: model[key] for key in names if key in model}
     counts = {name: sum(array.size for array in flatten(part)[1].values()) for name, part in parts.items()}
@@ -112,6 +112,7 @@ def _nested(value: Any) -> bool:
 def answer(attribute: str, contents: Contents) -> list[str]:
     """The lines for one attribute of the command line."""
     model, section = contents.tree["model"], contents.section
+    model = model.get("backbone_model", model)
     if attribute == "model-branch":
         raise InputError("model-branch was asked for, but the model has a single task and therefore no branches")
     if attribute == "type-map":
@@ -130,10 +131,28 @@ def answer(attribute: str, contents: Contents) -> list[str]:
 
 def main(args: argparse.Namespace) -> None:
     """The command: an overview, then what was asked for by name."""
-    contents = load_contents(args.INPUT)
-    log.info("This is a singletask model")
-    for line in (*contents.facts, *describe(contents.tree)):
-        log.info("%s", line)
-    for attribute in args.ATTRIBUTES:
-        for line in answer(attribute, contents):
+    tasks = tasks_in(args.INPUT)
+    log.info("This is a %s model", "multitask" if tasks else "singletask")
+    attributes = list(args.ATTRIBUTES)
+    if tasks and "model-branch" in attributes:
+        attributes.remove("model-branch")
+        log.info("Available model branches are %s, where 'RANDOM' means a new fitting net", [*tasks, "RANDOM"])
+    for task in tasks or [None]:
+        if task is not None:
+            log.info("Branch %s:", task)
+        contents = load_contents(args.INPUT, task)
+        for line in (*contents.facts, *describe(contents.tree)):
             log.info("%s", line)
+        for attribute in attributes:
+            for line in answer(attribute, contents):
+                log.info("%s", line)
+
+
+def tasks_in(path: str | Path) -> list[str]:
+    """The tasks of a checkpoint that has several; none for any other file."""
+    path = find_model(path)
+    if path.suffix.lower() != CHECKPOINT:
+        return []
+    from deepmd.train import checkpoint
+
+    return list(checkpoint.load(path).get("tasks") or [])

@@ -200,7 +200,7 @@ def ase_calculator(case: Case, folder: Path) -> Results:
 
 
 @functools.cache
-def build_program(language: str) -> Path:
+def build_program(language: str, name: str = "evaluate") -> Path:
     """Compiles one of door_programs against the installed headers and library; skips without a compiler."""
     from deepmd import core as installed
 
@@ -212,10 +212,10 @@ def build_program(language: str) -> Path:
     library = installed.library_folder()
     folder = Path(tempfile.mkdtemp(prefix="doors"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    program = folder / f"evaluate_{language}"
+    program = folder / f"{name}_{language}"
     command = [
         *compiler.split(), standard, "-O1", "-Wall", "-Wextra", "-Werror", f"-I{installed.include_folder()}",
-        str(HERE / "door_programs" / f"evaluate.{language}"), "-o", str(program), f"-L{library}", "-ldeepmd",
+        str(HERE / "door_programs" / f"{name}.{language}"), "-o", str(program), f"-L{library}", "-ldeepmd",
         f"-Wl,-rpath,{library}",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
@@ -225,9 +225,21 @@ def build_program(language: str) -> Path:
 
 def run_compiled(language: str, case: Case, folder: Path, names: list[str]) -> Results:
     """Writes the frames, runs the program, reads five lines of numbers for each frame."""
+    path = write_frames(case.frames, folder, names)
+    program = build_program(language)
+    done = subprocess.run([program, case.path, path], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = [np.array(line.split(), dtype=float) for line in done.stdout.splitlines()]
+    keys = ("energy", "forces", "virial", "atom_energy", "atom_virial")
+    assert len(rows) == len(keys) * len(names), done.stdout[-1000:]
+    return {name: dict(zip(keys, rows[5 * k : 5 * k + 5], strict=True)) for k, name in enumerate(names)}
+
+
+def write_frames(frames: dict[str, Frame], folder: Path, names: list[str]) -> Path:
+    """The file that the programs read."""
     lines = [str(len(names))]
     for name in names:
-        f = case.frames[name]
+        f = frames[name]
         pbc = (True,) * 3 if f.pbc is None else f.pbc
         lines.append(f"{len(f.types)} {int(f.cell is not None)} " + " ".join(str(int(flag)) for flag in pbc))
         lines.append(text(np.zeros(9) if f.cell is None else f.cell))
@@ -236,13 +248,7 @@ def run_compiled(language: str, case: Case, folder: Path, names: list[str]) -> R
             lines.append("0" if values is None else f"{np.size(values)} {text(values)}")
     path = folder / "frames.txt"
     path.write_text("\n".join(lines) + "\n")
-    program = build_program(language)
-    done = subprocess.run([program, case.path, path], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
-    rows = [np.array(line.split(), dtype=float) for line in done.stdout.splitlines()]
-    keys = ("energy", "forces", "virial", "atom_energy", "atom_virial")
-    assert len(rows) == len(keys) * len(names), done.stdout[-1000:]
-    return {name: dict(zip(keys, rows[5 * k : 5 * k + 5], strict=True)) for k, name in enumerate(names)}
+    return path
 
 
 def text(values: np.ndarray) -> str:

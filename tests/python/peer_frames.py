@@ -12,9 +12,15 @@ FOLDER = Path(__file__).parents[1] / "data" / "peer"
 QUANTITIES = {"energy": "energy", "force": "forces", "virial": "virial", "atom_energy": "atom_energy"}
 
 
-def frames(name: str) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
-    """(frame and number, types [n], quantities) of a golden."""
-    data = np.load(FOLDER / f"{name}.npz")
+DROPPED: list[int] = []
+"""How many pairs each call of `kept` left out."""
+TIES: list[int] = []
+"""Atoms for which the farthest kept and the nearest dropped neighbour have one distance: the peer's choice is open."""
+
+
+def frames(name: str, folder: Path = FOLDER) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
+    """(frame and number, types [n], quantities) of a golden, or of such a file elsewhere."""
+    data = np.load(folder / f"{name}.npz")
     for frame in dict.fromkeys(key.split(".")[0] for key in data):
         for k in range(len(data[f"{frame}.coord"])):
             keys = [key for key in data if key.startswith(frame + ".") and not key.endswith(".atype")]
@@ -30,10 +36,14 @@ def kept(vectors: torch.Tensor, centers: torch.Tensor, types_j: torch.Tensor, se
     chosen: list[int] = []
     for i in torch.unique(centers).tolist():
         pairs = torch.nonzero(centers == i).flatten()
-        pairs = pairs[torch.argsort(distance[pairs], stable=True)][: sum(sel)]
+        pairs = pairs[torch.argsort(distance[pairs], stable=True)]
+        if len(pairs) > sum(sel) and distance[pairs[sum(sel)]] - distance[pairs[sum(sel) - 1]] < 1e-9:
+            TIES.append(i)
+        pairs = pairs[: sum(sel)]
         if len(sel) > 1:
             pairs = torch.cat([pairs[types_j[pairs] == t][:n] for t, n in enumerate(sel)])
         chosen += sorted(pairs.tolist())
+    DROPPED.append(len(vectors) - len(chosen))
     return torch.tensor(chosen, dtype=torch.long)
 
 
@@ -43,7 +53,8 @@ class Padded(torch.nn.Module):
     def __init__(self, inner: torch.nn.Module):
         super().__init__()
         self.inner = inner
-        for key in ("rcut", "sel", "dtype", "dim_out", "dim_rotation", "mixed_types", "passes_messages", "section"):
+        keys = "rcut rcut_smth sel dtype dim_out dim_rotation mixed_types passes_messages section"
+        for key in keys.split():
             setattr(self, key, getattr(inner, key))
 
     def forward(self, vectors, centers, neighbors, types, n_centers):

@@ -133,7 +133,6 @@ WRONG = [
     (["train", "a.json", "-v", "LOUD"], ["'LOUD'", "DEBUG"]),
     (["train", "a.json", "--force-load"], ["--force-load", "not built"]),
     (["train", "no/such/input.json"], ["no/such/input.json", "no such file"]),
-    (["freeze", "--head", "water"], ["--model-branch", "'water'"]),
     (["freeze", "--hessian"], ["--hessian"]),
     (["freeze", "--lower-kind", "graph"], ["--lower-kind", "'graph'"]),
     (["test", "-n", "all"], ["--numb-test", "'all'", "whole number"]),

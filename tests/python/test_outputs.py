@@ -137,10 +137,36 @@ def test_questions_and_refusals(opened, tmp_path):
         assert model.get_numb_dos() == 250
     with pytest.raises(Exception, match="expected 'energy'"):
         DeepPot(model.model_path)
-    from deepmd.core import Model
+    from deepmd.core import Ensemble, Model
 
-    with pytest.raises(Exception, match="kind"):
-        Model(str(model.model_path))
+    core = Model(str(model.model_path))
+    assert core.kind == model.metadata["kind"] and core.output["width"] == model.width
+    with pytest.raises(Exception, match="expected a model of energies; ask for its output instead"):
+        core.evaluate(np.zeros((1, 3)), [0])
+    with pytest.raises(Exception, match="expected a model of energies"):
+        Ensemble([core])
+
+
+def test_the_core_gives_the_module_s_numbers(opened):
+    """The file's script in Python; derivatives of one weighted sum are those of the components, weighted."""
+    from deepmd.infer.scripted import ScriptedModel
+
+    name, model = opened
+    module = ScriptedModel(model.model_path)
+    for frame in frames_of(name):
+        positions, cell = frame["coord"].reshape(-1, 3), frame.get("cell")
+        cell = None if cell is None else cell.reshape(3, 3)
+        ours = model.core.evaluate_output(positions, frame["atype"], cell, derivatives=name in TENSORS)
+        theirs = module.evaluate(positions, frame["atype"], cell, derivatives=name in TENSORS)
+        assert set(ours) == set(theirs)
+        for key, value in theirs.items():
+            checks.assert_close(ours[key], value, "doors", scale=max(1.0, np.abs(value).max()))
+        if name in TENSORS:
+            ones = np.ones((len(positions), model.width))
+            one = model.core.evaluate_output(positions, frame["atype"], cell, derivatives=True, weights=ones)
+            for key in ("forces", "virial", "atom_virial"):
+                scale = max(1.0, np.abs(ours[key]).max())
+                checks.assert_close(one[key][0], ours[key].sum(axis=0), "doors", scale=scale)
 
 
 # -------------------------------------------------------------------------------------------------------- losses

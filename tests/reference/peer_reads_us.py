@@ -1,72 +1,149 @@
 """Do models that we write give the same numbers in DeePMD-kit? Not part of the tests, as it needs that program.
 
-    python tests/reference/peer_reads_us.py write FOLDER     with this program
-    python tests/reference/peer_reads_us.py compare FOLDER   with DeePMD-kit 3.2 and its PyTorch backend
+    PYTHONPATH=tests python tests/reference/peer_reads_us.py write FOLDER     with this program
+    python tests/reference/peer_reads_us.py predict FOLDER [NAME ...]         with DeePMD-kit 3.2 and PyTorch
+    PYTHONPATH=tests python tests/reference/peer_reads_us.py compare FOLDER   with this program
+    PYTHONPATH=tests python tests/reference/peer_reads_us.py keep FOLDER      with this program
 
-The first writes NAME.dp and our predictions NAME.npz for every small model of tiny_descriptors.py; the second converts,
-evaluates and prints the largest difference of each quantity.
+`write` makes NNN.dp (and NNN.yaml for some) of every model of exchange_models.py, the frames and our predictions.
+`predict` converts each file to DeePMD-kit's own .pth with its `convert-backend`, opens it as its users do and stores
+what it predicts, or why it refuses. `compare` prints the largest difference of each quantity. `keep` packs models and
+predictions of the peer for tests/data/written, which test_written_trees.py reads.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-SHAPES = ("skewed", "smaller than the cutoff", "molecule", "outside the cell")
-QUANTITIES = ("energy", "forces", "virial", "atom_energy")
+KEPT = Path(__file__).resolve().parents[1] / "data" / "written"
 
 
 def write(folder: Path) -> None:
-    """Models and predictions of all small descriptors."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    """Models, frames and our predictions."""
     from deepmd.exchange import write_tree
-    from deepmd.nn.frames import evaluate, find_pairs
-    from reference.tiny_descriptors import SECTIONS, input_of, make_model
-    from reference.tiny_models import make_frames
+    from reference.agreement_with_peer import predict as ours
+    from reference.exchange_models import as_arrays, catalogue, exchange_frames
 
-    for number, name in enumerate(SECTIONS):
-        model, arrays = make_model(name), {"name": np.array(name)}
-        section = input_of(SECTIONS[name])
-        tree = {"model": model.serialize(), "model_def_script": section, "backend": "PyTorch", "@variables": {}}
-        write_tree(folder / f"m{number:02d}.dp", tree)
-        for shape in SHAPES:
-            frame = make_frames(seed=11)[shape]
-            pairs = find_pairs(frame.positions, frame.cell, model.descriptor.rcut, frame.pbc)
-            result = evaluate(model, pairs, frame.types)
-            arrays |= {f"{shape}/{key}": result[key] for key in QUANTITIES}
-            arrays |= {f"{shape}/positions": frame.positions, f"{shape}/types": frame.types}
-            if frame.cell is not None:
-                arrays[f"{shape}/cell"] = frame.cell
-        np.savez(folder / f"m{number:02d}.npz", **arrays)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (name, make) in enumerate(catalogue().items()):
+        model = make(folder)
+        tree = {"model": model.serialize(), "model_def_script": {}, "backend": "PyTorch", "@variables": {}}
+        write_tree(folder / f"{number:03d}.dp", tree)
+        if number % 10 == 0:
+            write_tree(folder / f"{number:03d}.yaml", tree)
+        arrays = {"name": np.array(name), "kind": np.array(model.facts().kind)}
+        for label, frame in exchange_frames(model).items():
+            inputs = as_arrays(frame)
+            for key, value in {**inputs, **ours(model, inputs, frame.types)}.items():
+                arrays[f"{label}.{key}"] = value
+        np.savez(folder / f"{number:03d}.npz", **arrays)
+
+
+def predict(folder: Path, only: list[str]) -> None:
+    """What the peer makes of the files; a refusal is stored as its sentence."""
+    import torch
+    from deepmd.entrypoints.convert_backend import convert_backend
+
+    torch._C._jit_set_profiling_executor(False)  # four frames do not pay for optimising a script
+    for path in sorted(folder.glob("*.npz")):
+        if path.name.endswith(".peer.npz") or (only and path.stem not in only):
+            continue
+        data, target = np.load(path), path.with_suffix(".pth")
+        found: dict[str, np.ndarray] = {}
+        try:
+            for suffix in (".dp", ".yaml"):
+                if path.with_suffix(suffix).exists():
+                    convert_backend(INPUT=str(path.with_suffix(suffix)), OUTPUT=str(target))
+            door = open_model(target, str(data["kind"]))
+            for label in dict.fromkeys(key.split(".")[0] for key in data if "." in key):
+                frame = {key.split(".", 1)[1]: data[key] for key in data if key.startswith(label + ".")}
+                for key, value in evaluate(door, str(data["kind"]), frame).items():
+                    found[f"{label}.{key}"] = np.asarray(value)
+        except Exception as error:
+            reason = " ".join(line.strip() for line in str(error).strip().splitlines()[-3:])
+            found = {"refused": np.array(f"{type(error).__name__}: {reason}")}
+        np.savez(path.with_suffix(".peer.npz"), **found)
+        print(f"{data['name']!s:36} {found.get('refused', 'read')}", flush=True)
+
+
+def open_model(path: Path, kind: str) -> Any:
+    """The peer's interface for users."""
+    from deepmd.infer.deep_dipole import DeepDipole
+    from deepmd.infer.deep_dos import DeepDOS
+    from deepmd.infer.deep_polar import DeepPolar
+    from deepmd.infer.deep_pot import DeepPot
+    from deepmd.infer.deep_property import DeepProperty
+
+    doors = {"energy": DeepPot, "dipole": DeepDipole, "polar": DeepPolar, "dos": DeepDOS, "property": DeepProperty}
+    return doors[kind](str(path))
+
+
+def evaluate(model: Any, kind: str, frame: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """One frame, under the names of tests/data/peer."""
+    cell = frame["cell"].reshape(1, 9) if "cell" in frame else None
+    inputs = (frame["coord"].reshape(1, -1), cell, frame["atype"])
+    more = {key: frame[key].reshape(1, -1) for key in ("fparam", "aparam") if key in frame}
+    if kind == "energy":
+        names = ("energy", "force", "virial", "atom_energy", "atom_virial")
+        return {key: value[0] for key, value in zip(names, model.eval(*inputs, atomic=True, **more), strict=True)}
+    if kind in ("dos", "property"):
+        total, atomic = model.eval(*inputs, atomic=True)[:2]
+        return {"out0": total[0], "out1": atomic[0]}
+    found = {"atomic": model.eval(*inputs, atomic=True)[0], "global": model.eval(*inputs, atomic=False)[0]}
+    full = model.eval_full(*inputs, atomic=True)
+    names = ("full.g", "full.force", "full.virial", "full.a", "full.atom_virial")
+    return {**found, **{key: value[0] for key, value in zip(names, full, strict=True)}}
 
 
 def compare(folder: Path) -> None:
     """The largest differences, one line a model."""
-    from deepmd.entrypoints.convert_backend import convert_backend
-    from deepmd.infer import DeepPot
-
-    for path in sorted(folder.glob("*.npz")):
-        data = np.load(path)
-        try:
-            convert_backend(INPUT=str(path.with_suffix(".dp")), OUTPUT=str(path.with_suffix(".pth")))
-            model = DeepPot(str(path.with_suffix(".pth")))
-        except Exception as error:
-            print(f"{data['name']!s:28} refused: {type(error).__name__}: {str(error)[:150]}")
+    for path in sorted(folder.glob("*.peer.npz")):
+        theirs, ours = np.load(path), np.load(path.with_name(path.name.replace(".peer", "")))
+        if "refused" in theirs:
+            print(f"{ours['name']!s:36} refused: {theirs['refused']}")
             continue
-        worst = dict.fromkeys(QUANTITIES, 0.0)
-        for shape in SHAPES:
-            cell = data[f"{shape}/cell"].reshape(1, 9) if f"{shape}/cell" in data else None
-            types = data[f"{shape}/types"]
-            energy, forces, virial, atomic, _ = model.eval(
-                data[f"{shape}/positions"].reshape(1, -1), cell, types, atomic=True
-            )
-            for key, value in zip(QUANTITIES, (energy, forces, virial, atomic), strict=True):
-                difference = np.abs(np.ravel(value) - np.ravel(data[f"{shape}/{key}"])).max()
-                worst[key] = max(worst[key], float(difference))
-        print(f"{data['name']!s:28} " + "  ".join(f"{key} {value:.1e}" for key, value in worst.items()))
+        print(f"{ours['name']!s:36} " + "  ".join(f"{k} {v:.1e}" for k, v in differences(ours, theirs).items()))
+
+
+def differences(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, float]:
+    """The largest difference of each quantity over all frames."""
+    from reference.agreement_with_peer import stored
+
+    worst: dict[str, float] = {}
+    for key in theirs:
+        frame, quantity = key.split(".", 1)
+        mine = ours[key] if key in ours else None
+        other = stored(quantity, theirs[key], len(ours[f"{frame}.atype"]))
+        if mine is None or (quantity.startswith("full.") and np.size(mine) != np.size(other)):
+            continue  # the peer has no such derivative, or another definition (see agreement_with_peer.py)
+        worst[quantity] = max(worst.get(quantity, 0.0), float(np.abs(np.ravel(mine) - np.ravel(other)).max()))
+    return worst
+
+
+def keep(folder: Path) -> None:
+    """Packs everything that the peer has read: the tree as JSON, its numbers in one array, frames and predictions."""
+    from deepmd.exchange import flatten, read_tree
+
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.glob("*.peer.npz")):
+        theirs, ours = np.load(path), np.load(path.with_name(path.name.replace(".peer", "")))
+        if "refused" in theirs:
+            continue
+        json_tree, arrays = flatten(read_tree(path.with_name(path.name.replace(".peer.npz", ".dp")))["model"])
+        shapes = [[str(a.dtype), list(a.shape)] for a in arrays.values()]
+        text = json.dumps({"tree": json_tree, "arrays": shapes}, separators=(",", ":"))
+        numbers = np.concatenate([np.ravel(a).astype(np.float64) for a in arrays.values()])
+        inputs = {k: v for k, v in ours.items() if k.split(".")[-1] in ("coord", "cell", "atype", "fparam", "aparam")}
+        stem = "".join(c if c.isalnum() else "_" for c in str(ours["name"])).replace("__", "_")
+        np.savez_compressed(KEPT / f"{stem}.npz", model=np.array(text), numbers=numbers, **inputs, **theirs)
 
 
 if __name__ == "__main__":
-    {"write": write, "compare": compare}[sys.argv[1]](Path(sys.argv[2]))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    job, place = sys.argv[1], Path(sys.argv[2])
+    predict(place, sys.argv[3:]) if job == "predict" else {"write": write, "compare": compare, "keep": keep}[job](place)

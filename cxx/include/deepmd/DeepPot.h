@@ -51,9 +51,12 @@ class DeepPot {
     options.content_size = file_content.size();
     deepmd_model* opened = nullptr;
     detail::check(deepmd_model_open(model.c_str(), &options, &opened));
-    model_.reset(opened);
+    std::unique_ptr<deepmd_model, Free> held(opened);
     info_.size = sizeof(info_);
     detail::check(deepmd_model_info(opened, &info_));
+    detail::require(std::string(info_.kind) == "energy", model + " predicts '" + info_.kind + "', expected a model of " +
+                                                             "energies; open it with DeepTensor, DeepDOS or DeepProperty");
+    model_ = std::move(held);
   }
 
   // Energy, forces [n_frames * n_atoms * 3] and virial [n_frames * 9].

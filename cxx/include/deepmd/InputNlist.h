@@ -23,7 +23,8 @@ struct InputNlist {
       : inum(inum_), ilist(ilist_), numneigh(numneigh_), firstneigh(firstneigh_) {}
   // Bits of an entry that hold the atom; LAMMPS keeps flags in the others.
   void set_mask(int mask_) { mask = mask_; }
-  // Owners of ghosts; models that need no messages between atoms do not use them.
+  // The local atom that each atom is, or is an image of; models that pass messages between atoms need it, or rows for the
+  // ghosts too.
   void set_mapping(int* mapping_) { mapping = mapping_; }
 
   int inum;          // number of rows
@@ -76,14 +77,19 @@ struct KeptAtoms {
 // The caller's list in the layout of the C interface, kept between calls.
 struct RaggedList {
   void assign(const InputNlist& list, const KeptAtoms& kept) {
-    const std::size_t n_all = kept.number.size();
-    std::vector<int> row_of(static_cast<std::size_t>(kept.n_local), -1);
+    const std::size_t n_all = kept.number.size(), n_local = static_cast<std::size_t>(kept.n_local);
+    std::vector<int> row_of(kept.atoms.size(), -1);
+    std::size_t n_ghost_rows = 0;
     for (int row = 0; row < list.inum; ++row) {
       const int center = list.ilist[row];
       require(center >= 0 && static_cast<std::size_t>(center) < n_all, "a row of the neighbour list has no such centre");
       const int number = kept.number[static_cast<std::size_t>(center)];
-      if (number >= 0 && number < kept.n_local) row_of[static_cast<std::size_t>(number)] = row;
+      if (number < 0) continue;
+      row_of[static_cast<std::size_t>(number)] = row;
+      if (number >= kept.n_local) ++n_ghost_rows;
     }
+    if (n_ghost_rows != kept.atoms.size() - n_local) row_of.resize(n_local);
+    assign_owners(list, kept);
     first.assign(1, 0);
     index.clear();
     for (std::size_t i = 0; i < row_of.size(); ++i) {
@@ -99,11 +105,21 @@ struct RaggedList {
     }
   }
   deepmd_list view() const {
-    deepmd_list list = {sizeof(deepmd_list), static_cast<int>(first.size()) - 1, first.data(), index.data(), nullptr};
+    deepmd_list list = {sizeof(deepmd_list), static_cast<int>(first.size()) - 1, first.data(), index.data(), nullptr,
+                        owners.empty() ? nullptr : owners.data()};
     return list;
   }
+  void assign_owners(const InputNlist& list, const KeptAtoms& kept) {
+    owners.clear();
+    for (std::size_t k = 0; list.mapping && k < kept.atoms.size(); ++k) {
+      const int owner = list.mapping[kept.atoms[k]];
+      require(owner >= 0 && static_cast<std::size_t>(owner) < kept.number.size(),
+              "the mapping of the neighbour list names an atom that does not exist; expected local atoms");
+      owners.push_back(kept.number[static_cast<std::size_t>(owner)]);
+    }
+  }
   std::vector<std::int64_t> first;
-  std::vector<int> index;
+  std::vector<int> index, owners;
 };
 
 }  // namespace detail

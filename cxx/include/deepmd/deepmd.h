@@ -80,12 +80,21 @@ typedef struct deepmd_info {
   int dim_fparam;                /* frame parameters */
   int dim_aparam;                /* atomic parameters */
   int has_default_fparam;
-  const char* kind;              /* "energy" */
+  const char* kind;              /* "energy", "dipole", "polar", "dos", "property" */
   const char* path_in_use;       /* "fused" or "script" */
   const char* metadata_json;     /* the metadata of the file as JSON text */
   double min_pair_distance;      /* smallest pair distance of the training data, 0 if unknown */
   const char* path_description;  /* one line: path, kind of embedding and tolerance, precision, instruction set, threads,
                                     memory per atom; valid until the next call for this model */
+  int passes_messages;           /* atoms tell each other what they know: see deepmd_list */
+  double receptive_field;        /* how far the atoms are that an atom's output depends on, Angstrom: rcut, or more for
+                                    models that pass messages */
+  const char* output_name;       /* of the other kinds: the name of the output, "" for energies */
+  int output_width;              /* numbers for each atom, 0 for energies */
+  int output_is_mean;            /* the output of the frame is the mean over its atoms, else their sum */
+  int output_has_derivatives;
+  const int* sel_types;          /* [n_sel_types] types whose atoms carry the output; the others have zeros */
+  int n_sel_types;
 } deepmd_info;
 
 /* Fills `info`; set info->size before the call. The pointers stay valid as long as the model lives. */
@@ -100,13 +109,16 @@ DEEPMD_API deepmd_status deepmd_model_type_of(const deepmd_model* model, const c
  * appears, an atom may neighbour its own periodic image and one image pair may appear once per image. Entries beyond
  * the cutoff are allowed (skin) and are skipped at evaluation.
  * shift == NULL: index runs over [0, n_all) and ghosts carry the periodicity (an MD engine's list).
- * shift != NULL: r_ij = positions[index] + shift . cell - positions[i]. */
+ * shift != NULL: r_ij = positions[index] + shift . cell - positions[i].
+ * A model that passes messages needs to know the surroundings of ghosts too. Either each ghost is the image of a local
+ * atom, which `owners` names; or the ghosts reach out to receptive_field from every local atom, and have rows. */
 typedef struct deepmd_list {
   size_t size;
-  int n_centers;          /* == n_local */
+  int n_centers;          /* n_local, or n_all with rows for the ghosts behind those of the local atoms */
   const int64_t* first;   /* [n_centers + 1] */
   const int* index;       /* [first[n_centers]] */
   const int* shift;       /* [first[n_centers]][3] or NULL */
+  const int* owners;      /* [n_all] the local atom that each atom is, or is an image of; or NULL */
 } deepmd_list;
 
 typedef struct deepmd_neighbors deepmd_neighbors; /* opaque: a list that is rebuilt when atoms moved by half the skin */
@@ -151,7 +163,26 @@ DEEPMD_API void deepmd_output_init(deepmd_output* output);
  * non-finite positions; a non-finite result is never returned as success. */
 DEEPMD_API deepmd_status deepmd_evaluate(deepmd_model* model, const deepmd_input* input, deepmd_output* output);
 
-/* Re-evaluates the frames stored in the file through this library; *worst gets the largest force difference (eV/A). */
+/* Outputs of models of other kinds than energy, in the units of their training data; the frame's output is the sum, or the
+ * mean, over the local atoms. Derivatives are those of the sums over local atoms: of each component, forces[c] =
+ * -d(sum_i output_ic)/dr; or, with weights, of one number: forces[0] = -d(sum_ic weights_ic output_ic)/dr.
+ * n_parts is output_width, or 1 with weights. */
+typedef struct deepmd_atom_output { /* every pointer may be NULL: not wanted, not computed */
+  size_t size;
+  double* output;         /* [output_width] */
+  double* atom_output;    /* [n_local][output_width] */
+  double* forces;         /* [n_parts][n_all][3] */
+  double* virial;         /* [n_parts][3][3] */
+  double* atom_virial;    /* [n_parts][n_all][3][3] */
+  const double* weights;  /* [n_local][output_width] */
+} deepmd_atom_output;
+
+DEEPMD_API void deepmd_atom_output_init(deepmd_atom_output* output);
+/* DEEPMD_ERROR_UNSUPPORTED for models of energies, and for derivatives that a model does not give. */
+DEEPMD_API deepmd_status deepmd_evaluate_output(deepmd_model* model, const deepmd_input* input, deepmd_atom_output* output);
+
+/* Re-evaluates the frames stored in the file through this library; *worst gets the largest force difference (eV/A), or
+ * that of the outputs and their derivatives. */
 DEEPMD_API deepmd_status deepmd_selftest(deepmd_model* model, double* worst);
 
 /* ------------------------------------------------------------------------------------------- ensembles */
@@ -167,7 +198,8 @@ DEEPMD_API deepmd_status deepmd_ensemble_new(int n_models, deepmd_model* const* 
 DEEPMD_API deepmd_status deepmd_ensemble_open(int n_models, const char* const* paths, const deepmd_open_options* options,
                                               deepmd_ensemble** ensemble);
 DEEPMD_API void deepmd_ensemble_free(deepmd_ensemble* ensemble);
-/* The facts of model 0, with the longest cutoff of all models as rcut: the one that a list from outside must reach. */
+/* The facts of model 0, with the longest rcut and receptive_field of all models: those that a list from outside must
+ * reach; passes_messages is set if any model does. */
 DEEPMD_API deepmd_status deepmd_ensemble_info(const deepmd_ensemble* ensemble, deepmd_info* info);
 /* Evaluates models 0 to n_outputs - 1, at most all; outputs [n_outputs], each with its own wishes, model k into entry k.
  * So one output is an ordinary step with model 0, and the others need only run where a deviation is wanted. */

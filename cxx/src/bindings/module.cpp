@@ -144,25 +144,27 @@ struct Arguments {
   py::object list;
 };
 
-// A list handed in as (first, index) or (first, index, shift).
+// A list handed in as (first, index), (first, index, shift) or (first, index, shift, owners); the last two may be None.
 struct ListArguments {
   explicit ListArguments(const py::object& given) : ListArguments(as_tuple(given)) {}
   explicit ListArguments(const py::tuple& parts)
       : first(parts[0], {-1}, "the list's first"),
         index(parts[1], {-1}, "the list's index"),
-        shift(parts.size() > 2 ? py::object(parts[2]) : py::none(), {-1, 3}, "the list's shift") {
+        shift(parts.size() > 2 ? py::object(parts[2]) : py::none(), {-1, 3}, "the list's shift"),
+        owners(parts.size() > 3 ? py::object(parts[3]) : py::none(), {-1}, "the list's owners") {
     const py::ssize_t n_pairs = first.array.size() > 0 ? first.array.data()[first.array.size() - 1] : -1;
     if (index.array.size() != n_pairs || (shift.data != nullptr && shift.array.shape(0) != n_pairs)) {
       refuse_argument("the list's index and shift have other lengths than the last entry of first tells");
     }
-    list = {sizeof(deepmd_list), static_cast<int>(first.array.size()) - 1, first.data, index.data, shift.data};
+    const int n_centers = static_cast<int>(first.array.size()) - 1;
+    list = {sizeof(deepmd_list), n_centers, first.data, index.data, shift.data, owners.data};
   }
   static py::tuple as_tuple(const py::object& given) {
-    if (py::isinstance<py::tuple>(given) && (py::len(given) == 2 || py::len(given) == 3)) return given;
-    refuse_argument("list is not a tuple (first, index) or (first, index, shift); pass one");
+    if (py::isinstance<py::tuple>(given) && py::len(given) >= 2 && py::len(given) <= 4) return given;
+    refuse_argument("list is not a tuple (first, index[, shift[, owners]]); pass one");
   }
   Optional<Longs> first;
-  Optional<Ints> index, shift;
+  Optional<Ints> index, shift, owners;
   deepmd_list list;
 };
 
@@ -191,6 +193,9 @@ py::dict with_input(const deepmd_info& info, const Arguments& given, Run&& run) 
   input.aparam = aparam.data;
   if (!given.list.is_none()) {
     const ListArguments list(given.list);
+    if (list.owners.data && list.owners.array.size() != n_all) {
+      refuse_argument("the list's owners are not as many as the positions; pass one for each atom");
+    }
     input.list = &list.list;
     return run(input);
   }
@@ -257,7 +262,55 @@ class Model {
     return with_input(info_, given, [&](const deepmd_input& input) { return run(input, given.atomic); });
   }
 
+  py::dict evaluate_output(const Arguments& given, bool derivatives, const py::object& weights) {
+    return with_input(info_, given, [&](const deepmd_input& input) {
+      const Optional<Doubles> factors(weights, {input.n_local, info_.output_width}, "weights");
+      return run_output(input, derivatives, given.atomic, factors.data);
+    });
+  }
+
+  py::dict output_facts() const {
+    py::dict facts;
+    facts["name"] = std::string(info_.output_name);
+    facts["width"] = info_.output_width;
+    facts["reduce"] = info_.output_is_mean ? "mean" : "sum";
+    facts["derivatives"] = info_.output_has_derivatives != 0;
+    facts["sel_type"] = std::vector<int>(info_.sel_types, info_.sel_types + info_.n_sel_types);
+    return facts;
+  }
+
  private:
+  py::dict run_output(const deepmd_input& input, bool derivatives, bool atomic, const double* weights) {
+    using Shape = std::vector<py::ssize_t>;
+    const py::ssize_t n_all = input.n_local + static_cast<py::ssize_t>(input.n_ghost), width = info_.output_width;
+    const py::ssize_t n_parts = !derivatives ? 0 : weights ? 1 : width;
+    py::array_t<double> total(width), of_atoms(Shape{input.n_local, width});
+    py::array_t<double> forces(Shape{n_parts, n_all, 3}), virial(Shape{n_parts, 3, 3});
+    py::array_t<double> atom_virial(Shape{atomic ? n_parts : 0, n_all, 3, 3});
+    deepmd_atom_output output;
+    deepmd_atom_output_init(&output);
+    output.output = total.mutable_data();
+    output.atom_output = of_atoms.mutable_data();
+    output.weights = weights;
+    if (derivatives) {
+      output.forces = forces.mutable_data();
+      output.virial = virial.mutable_data();
+      output.atom_virial = atomic ? atom_virial.mutable_data() : nullptr;
+    }
+    without_lock([&] {
+      const std::lock_guard<std::mutex> one_at_a_time(mutex_);
+      return deepmd_evaluate_output(handle_.get(), &input, &output);
+    });
+    py::dict result;
+    result["output"] = total;
+    result["atom_output"] = of_atoms;
+    if (!derivatives) return result;
+    result["forces"] = forces;
+    result["virial"] = virial;
+    if (atomic) result["atom_virial"] = atom_virial;
+    return result;
+  }
+
   py::dict run(const deepmd_input& input, bool atomic) {
     const py::ssize_t n_local = input.n_local, n_all = n_local + input.n_ghost;
     double energy = 0;
@@ -366,6 +419,31 @@ class Ensemble {
   deepmd_info info_{};
 };
 
+// What models have that pass messages, or predict something else than energies.
+void bind_outputs(py::class_<Model>& model) {
+  model
+      .def_property_readonly("passes_messages", [](const Model& model) { return model.info().passes_messages != 0; })
+      .def_property_readonly("receptive_field", [](const Model& model) { return model.info().receptive_field; },
+                             "How far the atoms are that an atom's output depends on, Angstrom.")
+      .def_property_readonly("output", &Model::output_facts,
+                             "Of other kinds than energy: name, width, reduce, derivatives, sel_type.")
+      .def(
+          "evaluate_output",
+          [](Model& model, const py::object& positions, const py::object& types, const py::object& cell,
+             const py::object& pbc, const py::object& fparam, const py::object& aparam, bool atomic, bool derivatives,
+             const py::object& weights, Neighbors* neighbors, int n_local, const py::object& list) {
+            return model.evaluate_output({positions, types, cell, pbc, fparam, aparam, atomic, neighbors, n_local, list},
+                                         derivatives, weights);
+          },
+          py::arg("positions"), py::arg("types"), py::arg("cell") = py::none(), py::arg("pbc") = py::none(),
+          py::arg("fparam") = py::none(), py::arg("aparam") = py::none(), py::arg("atomic") = true,
+          py::arg("derivatives") = false, py::arg("weights") = py::none(), py::arg("neighbors") = nullptr,
+          py::arg("n_local") = -1, py::arg("list") = py::none(),
+          "Models of other kinds: output [width], atom_output [n_local, width]; with derivatives forces [width, n_all, 3], "
+          "virial [width, 3, 3] and, if atomic, atom_virial [width, n_all, 3, 3]; with weights [n_local, width] those of "
+          "the one sum of weights times outputs.");
+}
+
 }  // namespace
 
 void bind_deviation(py::module_& m);  // deviation.cpp
@@ -380,7 +458,9 @@ PYBIND11_MODULE(_core, m) {
            py::arg("pbc") = py::none(),
            "Returns copies of first [n + 1], index [n_pairs], shift [n_pairs, 3], and whether the list is new.");
 
-  py::class_<Model>(m, "Model", "A frozen model.")
+  py::class_<Model> model(m, "Model", "A frozen model.");
+  bind_outputs(model);
+  model
       .def(py::init([](const std::string& file, bool run_selftest, int n_threads, int gpu_rank, const py::object& path,
                        const py::object& precision) {
              return std::make_unique<Model>(Opening{file, run_selftest, n_threads, gpu_rank, path, precision});

@@ -53,6 +53,10 @@ double longest_cutoff(const std::vector<Model*>& models) {
 
 Ensemble::Ensemble(std::vector<Model*> models) : rcut_(longest_cutoff(models)), neighbors_(rcut_, 0.0) {
   const Model& a = *models[0];
+  if (a.metadata().kind != "energy") {
+    throw Error(DEEPMD_ERROR_UNSUPPORTED, text(a.path(), " predicts '", a.metadata().kind, "', expected a model of energies; "
+                                               "name one"));
+  }
   for (Model* model : models) {
     const Metadata &ours = a.metadata(), &theirs = model->metadata();
     if (ours.kind != theirs.kind) {
@@ -66,6 +70,18 @@ Ensemble::Ensemble(std::vector<Model*> models) : rcut_(longest_cutoff(models)), 
     const bool is_joined = fused && leader && type_of.empty() && !is_twice && can_share(*leader, *fused);
     members_.push_back({model, is_joined, std::move(type_of)});
   }
+}
+
+double Ensemble::receptive_field() const {
+  double longest = 0;
+  for (const Member& member : members_) longest = std::max(longest, member.model->metadata().receptive_field);
+  return longest;
+}
+
+bool Ensemble::passes_messages() const {
+  bool any = false;
+  for (const Member& member : members_) any = any || member.model->metadata().passes_messages;
+  return any;
 }
 
 void Ensemble::evaluate(const Request& request, const std::vector<Result>& results) {
@@ -87,7 +103,9 @@ void Ensemble::evaluate(const Request& request, const std::vector<Result>& resul
   }
 }
 
-void Ensemble::evaluate_joined(const Frame& frame, const std::vector<Result>& results) {
+void Ensemble::evaluate_joined(const Frame& given, const std::vector<Result>& results) {
+  Frame frame = given;
+  frame.list.n_centers = frame.n_local;  // rows of ghosts are for models that pass messages
   joined_.clear();
   joined_results_.clear();
   for (std::size_t k = 0; k < results.size(); ++k) {

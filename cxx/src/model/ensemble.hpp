@@ -18,6 +18,8 @@ class Ensemble {
 
   int n_models() const { return static_cast<int>(members_.size()); }
   double rcut() const { return rcut_; }  // the longest, Angstrom
+  double receptive_field() const;        // the longest, Angstrom
+  bool passes_messages() const;          // whether any model does
 
   // Evaluates the first results.size() models.
   void evaluate(const Request& request, const std::vector<Result>& results);
@@ -30,7 +32,7 @@ class Ensemble {
   };
 
   Model& first() const { return *members_[0].model; }
-  void evaluate_joined(const Frame& frame, const std::vector<Result>& results);
+  void evaluate_joined(const Frame& given, const std::vector<Result>& results);
   void evaluate_alone(const Member& member, Frame frame, const Result& result);
 
   std::vector<Member> members_;

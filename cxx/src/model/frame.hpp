@@ -14,7 +14,7 @@ struct Frame {
   const double* positions = nullptr;  // [n_all][3]
   const int* types = nullptr;         // [n_all]
   const double* cell = nullptr;       // [3][3], set if list.shift is
-  ListView list;                      // n_centers == n_local
+  ListView list;                      // n_centers == n_local, or n_all where ghosts have rows too
   const double* fparam = nullptr;     // [dim_fparam], null if the model takes none
   const double* aparam = nullptr;     // [n_local][dim_aparam], null if the model takes none
 
@@ -28,6 +28,18 @@ struct Result {
   double* virial = nullptr;       // [3][3]
   double* atom_energy = nullptr;  // [n_local]
   double* atom_virial = nullptr;  // [n_all][3][3]
+};
+
+// Where the answers of models of other kinds go, as in deepmd_atom_output; n_parts == 1 if there are weights, else width.
+struct OutputResult {
+  double* output = nullptr;         // [width]
+  double* atom_output = nullptr;    // [n_local][width]
+  const double* weights = nullptr;  // [n_local][width]; null: the derivatives of each component's sum
+  double* forces = nullptr;         // [n_parts][n_all][3]
+  double* virial = nullptr;         // [n_parts][3][3]
+  double* atom_virial = nullptr;    // [n_parts][n_all][3][3]
+
+  bool wants_derivatives() const { return forces || virial || atom_virial; }
 };
 
 }  // namespace deepmd

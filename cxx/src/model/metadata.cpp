@@ -14,9 +14,25 @@ constexpr int kFormatVersion = 1;
   throw Error(DEEPMD_ERROR_FORMAT, "has metadata that cannot be used: " + reason + "; freeze the model anew");
 }
 
+OutputFacts parse_output(const nlohmann::json& given, int n_types) {
+  OutputFacts output;
+  if (given.is_null()) return output;
+  output.name = given.at("name").get<std::string>();
+  output.width = given.at("width").get<int>();
+  output.is_mean = given.at("reduce").get<std::string>() == "mean";
+  output.has_derivatives = given.at("derivatives").get<bool>();
+  for (int t = 0; t < n_types; ++t) output.sel_types.push_back(t);
+  output.sel_types = given.value("sel_type", output.sel_types);
+  if (output.width < 1) fail(text("the width of its output is ", output.width, ", expected at least 1"));
+  return output;
+}
+
 void check(const Metadata& m) {
   if (m.type_map.empty()) fail("type_map is empty");
   if (!(m.rcut > 0 && m.rcut < 1e6)) fail(text("rcut is ", m.rcut, ", expected a positive length"));
+  if (!(m.receptive_field >= m.rcut && m.receptive_field < 1e6)) {
+    fail(text("receptive_field is ", m.receptive_field, ", expected at least rcut = ", m.rcut));
+  }
   if (m.dim_fparam < 0 || m.dim_aparam < 0) fail("a dimension is negative");
   if (!m.default_fparam.empty() && m.default_fparam.size() != static_cast<std::size_t>(m.dim_fparam)) {
     fail(text("default_fparam has ", m.default_fparam.size(), " numbers, expected dim_fparam = ", m.dim_fparam));
@@ -51,6 +67,9 @@ Metadata parse_metadata(std::string_view json) {
     if (const auto& given = all.value("min_pair_distance", nlohmann::json()); !given.is_null()) {
       m.min_pair_distance = given.get<double>();
     }
+    m.passes_messages = all.value("passes_messages", false);
+    m.receptive_field = all.value("receptive_field", m.rcut);
+    m.output = parse_output(all.value("output", nlohmann::json()), static_cast<int>(m.type_map.size()));
   } catch (const nlohmann::json::exception& e) {
     fail(e.what());
   }

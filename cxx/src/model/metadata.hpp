@@ -6,15 +6,27 @@
 
 namespace deepmd {
 
+// What a model of another kind than energy predicts.
+struct OutputFacts {
+  std::string name;              // such as "dipole"; "" for energies
+  int width = 0;                 // numbers for each atom
+  bool is_mean = false;          // the frame has the mean over its atoms, else their sum
+  bool has_derivatives = false;
+  std::vector<int> sel_types;    // types whose atoms carry the output; all of them where the file does not tell
+};
+
 // What the file says about its model (extra record deepmd/metadata.json).
 struct Metadata {
-  std::string kind;                    // "energy"
+  std::string kind;                    // "energy", "dipole", "polar", "dos", "property"
   std::vector<std::string> type_map;   // [n_types]
   double rcut = 0;                     // Angstrom
   int dim_fparam = 0;
   int dim_aparam = 0;
   std::vector<double> default_fparam;  // [dim_fparam], empty if there is none
   double min_pair_distance = 0;        // Angstrom, 0 if unknown
+  bool passes_messages = false;        // atoms tell each other what they know
+  double receptive_field = 0;          // Angstrom; how far the atoms are that an atom's output depends on
+  OutputFacts output;
   double selftest_tolerance = 0;       // eV and eV/Angstrom
   std::string json;                    // the whole record
 };

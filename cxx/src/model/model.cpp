@@ -7,11 +7,24 @@
 
 namespace deepmd {
 
+namespace {
+
+bool is_known(const Metadata& metadata) {
+  if (metadata.kind == "energy") return true;
+  for (const char* kind : {"dipole", "polar", "dos", "property"}) {
+    if (metadata.kind == kind) return metadata.output.width > 0;
+  }
+  return false;
+}
+
+}  // namespace
+
 Model::Model(ModelFile file, const PathChoice& choice)
     : file_(std::move(file)), neighbors_(file_.metadata().rcut, 0.0) {
-  if (metadata().kind != "energy") {
-    throw Error(DEEPMD_ERROR_UNSUPPORTED, text(file_.path(), " holds a model of kind '", metadata().kind,
-                                               "', expected 'energy'; use a newer deepmd-engine"));
+  if (!is_known(metadata())) {
+    throw Error(DEEPMD_ERROR_UNSUPPORTED,
+                text(file_.path(), " holds a model of kind '", metadata().kind,
+                     "', expected energy, dipole, polar, dos or property; use a newer deepmd-engine"));
   }
   path_ = open_path(file_, choice);
 }
@@ -32,8 +45,41 @@ void Model::complete(Request& request, Neighbors& neighbors) const {
 }
 
 void Model::evaluate_checked(const Frame& frame, const Result& result) {
-  path_.potential->evaluate(frame, result);
+  if (metadata().kind != "energy") {
+    throw Error(DEEPMD_ERROR_UNSUPPORTED, text(file_.path(), " predicts '", metadata().kind,
+                                               "', expected a model of energies; ask for its output instead"));
+  }
+  path_.potential->evaluate(seen_by_model(frame), result);
   check_finite(frame, result);
+}
+
+void Model::evaluate_output(const Request& request, const OutputResult& result) {
+  const OutputFacts& output = metadata().output;
+  if (metadata().kind == "energy") {
+    throw Error(DEEPMD_ERROR_UNSUPPORTED,
+                file_.path() + " predicts energies, expected a model of another kind; ask for energies instead");
+  }
+  if (result.wants_derivatives() && !output.has_derivatives) {
+    throw Error(DEEPMD_ERROR_UNSUPPORTED, text(file_.path(), " predicts '", metadata().kind,
+                                               "', whose derivatives it does not give; leave them out"));
+  }
+  Request filled = request;
+  complete(filled, neighbors_);
+  path_.potential->evaluate_output(seen_by_model(filled.frame), result);
+  check_finite(filled.frame, result, static_cast<std::size_t>(output.width));
+}
+
+// Rows of ghosts are for models that pass messages, which need them unless each ghost is the image of a local atom.
+Frame Model::seen_by_model(const Frame& frame) const {
+  Frame seen = frame;
+  if (!metadata().passes_messages || frame.list.owners) {
+    seen.list.n_centers = frame.n_local;
+  } else if (frame.n_ghost > 0 && static_cast<std::size_t>(frame.list.n_centers) != frame.n_all()) {
+    throw Error(DEEPMD_ERROR_ARGUMENT,
+                text(file_.path(), " passes messages between atoms, but the neighbour list has rows for local atoms only; "
+                     "pass rows for ghosts too, out to ", metadata().receptive_field, " Angstrom, or the owners of ghosts"));
+  }
+  return seen;
 }
 
 double Model::selftest() {

@@ -34,6 +34,8 @@ class Model {
 
   // Checks the request, builds a list if there is none, and evaluates. Never leaves non-finite numbers as success.
   void evaluate(const Request& request, const Result& result);
+  // The same for a model that predicts something else than energies.
+  void evaluate_output(const Request& request, const OutputResult& result);
   // The two halves of it: fills in defaults and, from `neighbors`, a missing list, and checks; evaluates what was checked.
   void complete(Request& request, Neighbors& neighbors) const;
   void evaluate_checked(const Frame& frame, const Result& result);
@@ -41,6 +43,8 @@ class Model {
   double selftest();
 
  private:
+  Frame seen_by_model(const Frame& frame) const;
+
   ModelFile file_;
   OpenedPath path_;
   Neighbors neighbors_;

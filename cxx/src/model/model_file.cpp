@@ -66,16 +66,26 @@ SelftestFrame read_frame(const SafeTensors& arrays, const std::string& prefix, c
   if (arrays.has(prefix + "cell")) frame.cell = arrays.doubles(prefix + "cell");
   if (arrays.has(prefix + "fparam")) frame.fparam = arrays.doubles(prefix + "fparam");
   if (arrays.has(prefix + "aparam")) frame.aparam = arrays.doubles(prefix + "aparam");
-  frame.forces = arrays.doubles(prefix + "forces");
-  frame.virial = arrays.doubles(prefix + "virial");
-  frame.atom_energy = arrays.doubles(prefix + "atom_energy");
-  const std::vector<double> energy = arrays.doubles(prefix + "energy");
+  const bool is_energy = metadata.kind == "energy";
+  std::vector<double> energy(1, 0.0);
+  if (is_energy || metadata.output.has_derivatives) {
+    frame.forces = arrays.doubles(prefix + "forces");
+    frame.virial = arrays.doubles(prefix + "virial");
+  }
+  if (is_energy) {
+    frame.atom_energy = arrays.doubles(prefix + "atom_energy");
+    energy = arrays.doubles(prefix + "energy");
+  } else {
+    frame.atom_output = arrays.doubles(prefix + "atom_" + metadata.kind);
+  }
 
   const std::size_t n = frame.types.size();
+  const auto width = static_cast<std::size_t>(is_energy ? 0 : metadata.output.width);
+  const std::size_t n_parts = is_energy ? 1 : metadata.output.has_derivatives ? width : 0;
   const auto dim_fparam = static_cast<std::size_t>(metadata.dim_fparam);
   const auto dim_aparam = static_cast<std::size_t>(metadata.dim_aparam);
-  if (frame.positions.size() != 3 * n || frame.forces.size() != 3 * n || frame.virial.size() != 9 ||
-      frame.atom_energy.size() != n || energy.size() != 1 || (!frame.cell.empty() && frame.cell.size() != 9) ||
+  if (frame.positions.size() != 3 * n || frame.forces.size() != 3 * n * n_parts || frame.virial.size() != 9 * n_parts ||
+      frame.atom_energy.size() != (is_energy ? n : 0) || frame.atom_output.size() != n * width || energy.size() != 1 || (!frame.cell.empty() && frame.cell.size() != 9) ||
       (!frame.fparam.empty() && frame.fparam.size() != dim_fparam) ||
       (!frame.aparam.empty() && frame.aparam.size() != n * dim_aparam)) {
     throw Error(DEEPMD_ERROR_FORMAT, "has self-test frames whose arrays do not fit together; freeze the model anew");

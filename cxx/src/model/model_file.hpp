@@ -20,6 +20,8 @@ struct SelftestFrame {
   std::vector<double> forces;       // [n_atoms][3]
   std::vector<double> virial;       // [3][3]
   std::vector<double> atom_energy;  // [n_atoms]
+  // Models of other kinds: no energy, and forces [width][n_atoms][3] and virial [width][3][3], empty where there are none.
+  std::vector<double> atom_output;  // [n_atoms][width]
 };
 
 // A frozen model file in memory whose every byte has been checked.

@@ -66,6 +66,7 @@ bool PairBlocks::next(PairBlock& block) {
 
   block.first_center = begin;
   block.n_centers = end - begin;
+  block.n_counted = std::max(0, std::min(end, frame_->n_local) - begin);
   block.vectors.clear(), block.centers.clear(), block.neighbors.clear(), block.atoms.clear(), block.types.clear();
   for (int i = begin; i < end; ++i) number_in_block(i, block);
   for (int i = begin; i < end; ++i) {
@@ -82,7 +83,7 @@ void PairBlocks::add_pair(int i, std::int64_t k, PairBlock& block) {
   if (distance2 < kClosestPair * kClosestPair) refuse_close_pair(*frame_, i, k, std::sqrt(distance2));
   block.vectors.insert(block.vectors.end(), r.begin(), r.end());
   block.centers.push_back(i - block.first_center);
-  block.neighbors.push_back(number_in_block(j, block));
+  block.neighbors.push_back(number_in_block(frame_->list.owners ? frame_->list.owners[j] : j, block));
   block.atoms.push_back(j);
 }
 
@@ -105,12 +106,16 @@ void clear_result(const Frame& frame, const Result& result) {
 }
 
 void add_block(const PairBlock& block, const double* atom_energy, const double* pair_gradient, const Result& result) {
-  for (int i = 0; i < block.n_centers; ++i) {
+  for (int i = 0; i < block.n_counted; ++i) {
     if (result.energy) *result.energy += atom_energy[i];
     if (result.atom_energy) result.atom_energy[block.first_center + i] = atom_energy[i];
   }
+  add_gradient(block, pair_gradient, 3, result);
+}
+
+void add_gradient(const PairBlock& block, const double* pair_gradient, std::size_t stride, const Result& result) {
   for (std::size_t k = 0; k < block.n_pairs(); ++k) {
-    const double* g = pair_gradient + 3 * k;
+    const double* g = pair_gradient + stride * k;
     const double* r = block.vectors.data() + 3 * k;
     const auto i = static_cast<std::size_t>(block.first_center + block.centers[k]);
     const auto j = static_cast<std::size_t>(block.atoms[k]);
@@ -128,16 +133,30 @@ void add_block(const PairBlock& block, const double* atom_energy, const double* 
   }
 }
 
+namespace {
+
+void check(const double* values, std::size_t n, std::size_t per_atom, const char* what) {
+  for (std::size_t k = 0; values && k < n; ++k) {
+    if (std::isfinite(values[k])) continue;
+    throw Error(DEEPMD_ERROR_NONFINITE,
+                text("the model returned ", values[k], " for the ", what,
+                     per_atom ? text(" of atom ", k / per_atom + 1) : std::string(),
+                     "; the configuration is probably far outside of its training data"));
+  }
+}
+
+}  // namespace
+
+void check_finite(const Frame& frame, const OutputResult& result, std::size_t width) {
+  const std::size_t n_parts = result.weights ? 1 : width;
+  check(result.atom_output, width * static_cast<std::size_t>(frame.n_local), width, "output");
+  check(result.output, width, 0, "output");
+  check(result.forces, 3 * n_parts * frame.n_all(), 0, "derivatives of the output");
+  check(result.virial, 9 * n_parts, 0, "virial of the output");
+  check(result.atom_virial, 9 * n_parts * frame.n_all(), 0, "atomic virials of the output");
+}
+
 void check_finite(const Frame& frame, const Result& result) {
-  const auto check = [](const double* values, std::size_t n, std::size_t per_atom, const char* what) {
-    for (std::size_t k = 0; values && k < n; ++k) {
-      if (std::isfinite(values[k])) continue;
-      throw Error(DEEPMD_ERROR_NONFINITE,
-                  text("the model returned ", values[k], " for the ", what,
-                       per_atom ? text(" of atom ", k / per_atom + 1) : std::string(),
-                       "; the configuration is probably far outside of its training data"));
-    }
-  };
   check(result.atom_energy, static_cast<std::size_t>(frame.n_local), 1, "energy");
   check(result.forces, 3 * frame.n_all(), 3, "force");
   check(result.energy, 1, 0, "energy");

@@ -15,6 +15,7 @@ constexpr double kClosestPair = 0.05;
 struct PairBlock {
   int first_center = 0;  // of the frame
   int n_centers = 0;
+  int n_counted = 0;     // so many of them are local atoms; the others, if any, are ghosts that only pass messages
   std::vector<double> vectors;          // [n_pairs][3] r_ij, Angstrom
   std::vector<std::int64_t> centers;    // [n_pairs] block numbers, ascending
   std::vector<std::int64_t> neighbors;  // [n_pairs] block numbers
@@ -54,10 +55,14 @@ void refuse_close_pairs(const Frame& frame);
 // Zeroes the wanted results.
 void clear_result(const Frame& frame, const Result& result);
 
-// Adds a block's answers. atom_energy [n_centers], pair_gradient [n_pairs][3] = dE/dr_ij.
+// Adds a block's answers. atom_energy [n_counted], pair_gradient [n_pairs][3] = dE/dr_ij.
 void add_block(const PairBlock& block, const double* atom_energy, const double* pair_gradient, const Result& result);
+
+// Adds the derivatives only; the gradients of consecutive pairs stand `stride` numbers apart.
+void add_gradient(const PairBlock& block, const double* pair_gradient, std::size_t stride, const Result& result);
 
 // Throws DEEPMD_ERROR_NONFINITE if a wanted result holds NaN or infinity.
 void check_finite(const Frame& frame, const Result& result);
+void check_finite(const Frame& frame, const OutputResult& result, std::size_t width);
 
 }  // namespace deepmd

@@ -64,6 +64,10 @@ OpenedPath open_script(const ModelFile& file, const DeviceChoice& device) {
 
 // Nothing, with the reason, if the model does not allow the fused path.
 std::optional<OpenedPath> try_fused(const ModelFile& file, bool is_mixed, int n_threads, std::string* why_not) {
+  if (file.metadata().kind != "energy") {
+    *why_not = "predicts '" + file.metadata().kind + "', and the fused path computes energies";
+    return std::nullopt;
+  }
   std::optional<EnergyTree> tree = read_energy_tree(file, why_not);
   if (!tree) return std::nullopt;
   try {

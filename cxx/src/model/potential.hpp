@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "core/error.hpp"
 #include "model/frame.hpp"
 
 namespace deepmd {
@@ -18,6 +19,10 @@ class Potential {
  public:
   virtual ~Potential() = default;
   virtual void evaluate(const Frame& frame, const Result& result) = 0;
+  // The same for the outputs of models that predict something else.
+  virtual void evaluate_output(const Frame&, const OutputResult&) {
+    throw Error(DEEPMD_ERROR_UNSUPPORTED, text("the path ", name(), " computes energies only; use the path script"));
+  }
   virtual const char* name() const = 0;
   // What is worth knowing about the path beside its name, on one line.
   virtual std::string description() const { return {}; }

@@ -28,12 +28,26 @@ void check_parameters(const double* values, std::size_t n_rows, int dim, const c
   }
 }
 
+void check_owners(const Frame& frame) {
+  const int* owners = frame.list.owners;
+  for (int i = 0; i < frame.n_local + frame.n_ghost; ++i) {
+    const bool is_owner = i < frame.n_local ? owners[i] == i : owners[i] >= 0 && owners[i] < frame.n_local;
+    if (!is_owner || frame.types[owners[i]] != frame.types[i]) {
+      refuse(text("the owner of atom ", i + 1, " is ", owners[i], ", expected ",
+                  i < frame.n_local ? text("the local atom itself, ", i)
+                                    : text("a local atom of the ghost's type, 0 to ", frame.n_local - 1)));
+    }
+  }
+}
+
 void check_list(const Frame& frame, const int* pbc) {
   const ListView& list = frame.list;
-  if (list.n_centers != frame.n_local) {
+  const auto n_all = static_cast<std::int64_t>(frame.n_all());
+  if (list.n_centers != frame.n_local && list.n_centers != n_all) {
     refuse(text("the neighbour list has ", list.n_centers, " centres, expected one row for each of the ",
-                frame.n_local, " local atoms"));
+                frame.n_local, " local atoms, or for each of the ", n_all, " atoms with ghosts"));
   }
+  if (list.owners) check_owners(frame);
   if (!list.first || list.first[0] != 0) refuse("the neighbour list has no row starts, or they do not begin with 0");
   for (int i = 0; i < list.n_centers; ++i) {
     if (list.first[i + 1] < list.first[i]) refuse(text("row ", i + 1, " of the neighbour list ends before it starts"));
@@ -46,7 +60,6 @@ void check_list(const Frame& frame, const int* pbc) {
     if (is_shifted) refuse("the neighbour list has periodic shifts but there is no cell; pass the cell");
   }
   if (list.shift) make_cell(frame.cell, frame.cell ? pbc : nullptr);
-  const auto n_all = static_cast<std::int64_t>(frame.n_all());
   for (std::int64_t k = 0; k < n_pairs; ++k) {
     if (list.index[k] >= 0 && list.index[k] < n_all) continue;
     refuse(text("entry ", k + 1, " of the neighbour list is ", list.index[k], ", expected 0 to ", n_all - 1));

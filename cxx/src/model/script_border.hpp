@@ -10,6 +10,8 @@ namespace deepmd {
 struct ScriptBorder {
   deepmd_status (*open)(const ModelFile& file, const DeviceChoice& device, Potential** opened, std::string* problem);
   deepmd_status (*evaluate)(Potential& potential, const Frame& frame, const Result& result, std::string* problem);
+  deepmd_status (*evaluate_output)(Potential& potential, const Frame& frame, const OutputResult& result,
+                                   std::string* problem);
   const char* (*describe)(const Potential& potential);
   void (*close)(Potential* potential);
   int (*count_gpus)();

@@ -90,6 +90,9 @@ class BorderedPotential : public Potential {
   void evaluate(const Frame& frame, const Result& result) override {
     crossing([&](std::string* problem) { return border().evaluate(*inner_, frame, result, problem); });
   }
+  void evaluate_output(const Frame& frame, const OutputResult& result) override {
+    crossing([&](std::string* problem) { return border().evaluate_output(*inner_, frame, result, problem); });
+  }
 
  private:
   Potential* inner_ = nullptr;

@@ -41,13 +41,29 @@ SelftestFrame recompute(Model& model, const SelftestFrame& frame) {
   request.frame.cell = frame.cell.empty() ? nullptr : frame.cell.data();
   request.frame.fparam = frame.fparam.empty() ? nullptr : frame.fparam.data();
   request.frame.aparam = frame.aparam.empty() ? nullptr : frame.aparam.data();
-  model.evaluate(request, {&computed.energy, computed.forces.data(), computed.virial.data(),
-                           computed.atom_energy.data(), nullptr});
+  if (model.metadata().kind == "energy") {
+    model.evaluate(request, {&computed.energy, computed.forces.data(), computed.virial.data(),
+                             computed.atom_energy.data(), nullptr});
+    return computed;
+  }
+  OutputResult result;
+  result.atom_output = computed.atom_output.data();
+  if (model.metadata().output.has_derivatives) {
+    result.forces = computed.forces.data();
+    result.virial = computed.virial.data();
+  }
+  model.evaluate_output(request, result);
   return computed;
 }
 
 double compare_selftest(const SelftestFrame& stored, const SelftestFrame& computed, double tolerance,
                         const std::string& path) {
+  if (!stored.atom_output.empty()) {
+    const double worst = check_quantity({"output", "units", stored.atom_output, computed.atom_output}, tolerance, path);
+    check_quantity({"virial of the output", "units", stored.virial, computed.virial}, tolerance, path);
+    return std::max(worst, check_quantity({"derivative of the output", "units/Angstrom", stored.forces, computed.forces},
+                                          tolerance, path));
+  }
   const std::vector<double> stored_energy = {stored.energy}, energy = {computed.energy};
   check_quantity({"energy", "eV", stored_energy, energy}, tolerance, path);
   check_quantity({"atomic energy", "eV", stored.atom_energy, computed.atom_energy}, tolerance, path);

@@ -6,7 +6,8 @@
 
 namespace deepmd {
 
-// The same frame with energy, forces, virial and atom energies as this library computes them.
+// The same frame with energy, forces, virial and atom energies, or what else the model predicts, as this library computes
+// them.
 SelftestFrame recompute(Model& model, const SelftestFrame& frame);
 
 // Largest force difference (eV/Angstrom). Throws DEEPMD_ERROR_SELFTEST if any result differs by more than `tolerance`

@@ -18,6 +18,7 @@ struct ListView {
   const std::int64_t* first = nullptr;
   const int* index = nullptr;
   const int* shift = nullptr;  // null: index runs over local atoms and ghosts
+  const int* owners = nullptr;  // [n_all] local atoms that ghosts are images of, or null
 
   ListView() = default;
   ListView(int n, const std::int64_t* first_, const int* index_, const int* shift_)

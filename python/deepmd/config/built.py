@@ -24,7 +24,7 @@ BUILT: dict[str, tuple[str, ...]] = {
     "learning_rate/scale_by_worker": ("linear", "sqrt", "none"),
     "learning_rate/decay_type": ("inverse_linear", "cosine", "linear"),
     "optimizer/type": ("Adam", "AdamW"),
-    "loss/type": ("ener", "tensor", "dos", "property"),
+    "loss/type": ("ener", "ener_spin", "tensor", "dos", "property"),
     "loss/loss_func": ("mse", "mae"),
     "precision": ("default", "float32", "float64"),
     "activation_function": (
@@ -44,14 +44,14 @@ BUILT: dict[str, tuple[str, ...]] = {
 
 # Choices that the manuals describe and that do not run here, with their aliases.
 DOCUMENTED: dict[str, tuple[str, ...]] = {
-    "model/type": ("dpa4", "DPA4", "SeZM", "sezm", "pairwise_dprc", "multi"),
+    "model/type": ("dpa4", "DPA4", "SeZM", "sezm", "pairwise_dprc"),
     "model/descriptor/type": (
         *("dpa4", "DPA4", "SeZM", "sezm", "dpa4c", "DPA4C", "loc_frame", "se_a_mask"),
         *("se_a_tpe", "se_a_ebd", "se_a_ebd_v2", "se_a_tpe_v2"),
     ),
     "model/fitting_net/type": ("population", "dpa4_ener", "sezm_ener"),
     "optimizer/type": ("LKF", "AdaMuon", "HybridMuon"),
-    "loss/type": ("ener_spin", "population", "dens"),
+    "loss/type": ("population", "dens"),
     "precision": ("float16", "bfloat16"),
 }
 
@@ -97,28 +97,22 @@ FIXED: dict[str, tuple[Any, ...]] = {
 
 # Documented keys without a harmless value, and what each one switches on.
 REFUSED: dict[str, str] = {
-    "model/model_dict": "multi-task training",
-    "model/shared_dict": "multi-task training",
-    "model/fitting_net_dict": "multi-task training",
-    "model/finetune_head": "multi-task fine-tuning",
     "model/type_embedding": "a type embedding",
     "model/modifier": "a model modifier (long-range electrostatics)",
-    "model/spin": "spin models",
     "model/compress": "compression inside the input file",
     "model/lora": "low-rank fine-tuning",
     "model/fitting_net/layer_name": "layers shared by name",
-    "learning_rate_dict": "multi-task training",
-    "loss_dict": "multi-task training",
     "nvnmd": "the NVNMD hardware",
-    "training/data_dict": "multi-task training",
-    "training/model_prob": "multi-task training",
-    "training/num_epoch_dict": "multi-task training",
-    "training/fitting_weight": "multi-task training",
     "training/mixed_precision": "mixed-precision training",
 }
 
+# Keys of inputs with several tasks, which an input without model/model_dict cannot have.
+OF_SEVERAL_TASKS = (
+    *("model/shared_dict", "model/finetune_head", "loss_dict", "training/data_dict", "training/model_prob"),
+    *("training/num_epoch_dict", "model/fitting_net_dict", "learning_rate_dict", "training/fitting_weight"),
+)
+
 _INSTEAD = {
-    "multi-task training": "write one input per task, with model/descriptor, model/fitting_net, loss and training_data",
     "mixed-precision training": "remove it, or set precision of descriptor and fitting_net to 'float32'",
     "compression inside the input file": "remove it",
 }
@@ -150,6 +144,11 @@ def check_choice(path: str, value: Any, key: str) -> None:
 
 def refuse_key(path: str, value: Any) -> None:
     """Refuse a documented key that this version cannot honour at any value."""
+    if path in OF_SEVERAL_TASKS:
+        raise InputError(
+            f"{path}: got {show(value)}, expected no such key, as it belongs to multi-task inputs and this one has no "
+            "model/model_dict; add model/model_dict, or remove the key"
+        )
     feature = REFUSED.get(path)
     if feature is not None:
         raise InputError(

@@ -8,7 +8,7 @@ from typing import Any
 from dargs import Argument, Variant
 
 from . import fitting_outputs
-from .fitting_shared import check_common, network_arguments, parameter_arguments
+from .fitting_shared import RCOND, check_common, check_rcond, network_arguments, parameter_arguments
 from .messages import require
 
 
@@ -16,14 +16,7 @@ def _energy() -> Argument:
     fields = [
         *parameter_arguments(),
         *network_arguments(),
-        Argument(
-            "rcond",
-            [float, None],
-            optional=True,
-            default=None,
-            doc="Relative cut-off of singular values when the energy of each type is fitted to the data. null "
-            "leaves it at the rounding error.",
-        ),
+        Argument("rcond", [float, None], optional=True, default=None, doc=RCOND),
         Argument(
             "atom_ener",
             list[float | None],
@@ -46,8 +39,7 @@ def _energy() -> Argument:
 
 def _check_energy(section: dict[str, Any], path: str, type_map: list[str]) -> None:
     check_common(section, path)
-    rcond = section["rcond"]
-    require(rcond is None or rcond > 0, f"{path}/rcond", rcond, "null or a positive number")
+    check_rcond(section, path)
     energies = section["atom_ener"]
     require(
         len(energies) in (0, len(type_map)),

@@ -7,7 +7,7 @@ from typing import Any
 
 from dargs import Argument
 
-from .fitting_shared import check_common, network_arguments, parameter_arguments
+from .fitting_shared import RCOND, check_common, check_rcond, network_arguments, parameter_arguments
 from .messages import require
 
 
@@ -57,6 +57,7 @@ def _dos() -> Argument:
         *parameter_arguments(),
         *network_arguments("float64"),
         Argument("numb_dos", int, optional=True, default=300, doc="Points of the energy grid."),
+        Argument("rcond", [float, None], optional=True, default=None, doc=RCOND),
     ]
     return Argument("dos", dict, fields, doc="The density of states of each atom, whose sum is that of the frame.")
 
@@ -108,6 +109,7 @@ def _check_dos(section: dict[str, Any], path: str, type_map: list[str]) -> None:
     del type_map
     check_common(section, path)
     require(section["numb_dos"] > 0, f"{path}/numb_dos", section["numb_dos"], "a number of points, 1 or more")
+    check_rcond(section, path)
 
 
 def _check_property(section: dict[str, Any], path: str, type_map: list[str]) -> None:

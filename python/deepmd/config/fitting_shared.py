@@ -9,6 +9,17 @@ from dargs import Argument
 from .descriptor.shared import check_network, check_neuron, doc_activation, doc_precision
 from .messages import require
 
+RCOND = (
+    "Relative cut-off of singular values when the bias of each type is fitted to the data. null leaves it at the "
+    "rounding error."
+)
+
+
+def check_rcond(section: dict[str, Any], path: str) -> None:
+    """The cut-off of the fit of biases."""
+    rcond = section["rcond"]
+    require(rcond is None or rcond > 0, f"{path}/rcond", rcond, "null or a positive number")
+
 
 def network_arguments(precision: str = "default") -> list[Argument]:
     """The networks; precision: the default of their floating-point type."""

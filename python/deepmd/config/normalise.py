@@ -9,7 +9,7 @@ from dargs.dargs import ArgumentError
 
 from deepmd.errors import InputError
 
-from . import learning_rate, loss, model, optimizer, training
+from . import learning_rate, loss, model, multi_task, optimizer, training
 from .messages import require
 from .schema import single_task
 from .walk import walk
@@ -19,11 +19,17 @@ def normalise(raw: dict[str, Any]) -> dict[str, Any]:
     """Check an input and fill it up.
 
     Keys that begin with `_` and `$schema` are dropped, aliases renamed, defaults filled. The input itself stays as it
-    is. Raises InputError with one sentence at the first thing that is wrong.
+    is. Inputs with model/model_dict have several tasks, see `multi_task`.
+    Raises InputError with one sentence at the first thing that is wrong.
     """
     require(isinstance(raw, dict), "input", raw, "a section with model, learning_rate, loss and training")
     data = trim(copy.deepcopy(raw))
     data.pop("$schema", None)
+    return multi_task.normalise(data, _one_task) if multi_task.is_multi_task(data) else _one_task(data)
+
+
+def _one_task(data: dict[str, Any]) -> dict[str, Any]:
+    """The same for an input of one task without comments, in place."""
     schema = single_task()
     walk(schema, data)
     for name in ("loss", "optimizer"):
@@ -44,15 +50,20 @@ def normalise(raw: dict[str, Any]) -> dict[str, Any]:
     return {name: data[name] for name in schema.sub_fields if name in data}
 
 
-LOSS_OF = {"ener": "ener", "dipole": "tensor", "polar": "tensor", "dos": "dos", "property": "property"}
-"""The loss that goes with each fitting."""
+LOSS_OF = {
+    **{"ener": "ener", "spin": "ener_spin"},
+    **{"dipole": "tensor", "polar": "tensor", "dos": "dos", "property": "property"},
+}
+"""The loss that goes with each fitting, or with spins."""
 
 
 def agree(model_section: dict[str, Any], loss_section: dict[str, Any]) -> None:
     """The loss must be one of what the model predicts."""
     fitting = (model_section.get("fitting_net") or {}).get("type", "ener")
+    fitting = "spin" if model_section.get("spin") else fitting
     kind, wanted = loss_section.get("type", "ener"), LOSS_OF[fitting]
-    require(kind == wanted, "loss/type", kind, f"'{wanted}', as model/fitting_net/type is '{fitting}'")
+    words = "the model has spins" if fitting == "spin" else f"model/fitting_net/type is '{fitting}'"
+    require(kind == wanted, "loss/type", kind, f"'{wanted}', as {words}")
 
 
 def trim(value: Any) -> Any:

@@ -22,7 +22,7 @@ def train_schema() -> list[Argument]:
 
 
 def train_schema_multi() -> list[Argument]:
-    """The arguments of a multi-task input.json: the form is documented, this version does not run it."""
+    """The arguments of a multi-task input.json: each task is checked as an input of one, see `multi_task`."""
     branch = model.argument()
     loss_choice = list(loss.argument().sub_variants.values())
     models = Argument(

@@ -6,12 +6,31 @@ import copy
 from typing import Any
 
 from .messages import fail, join, listed, show
+from .upgrade_model import upgrade_model
+from .upgrade_multi import upgrade_tasks
 
 OLD_START_LR = 0.001
 OLD_STOP_LR = 1e-8
 
 _V0_MARKS = ("sel_a", "use_smooth", "n_neuron", "fitting_neuron", "filter_neuron", "systems", "stop_batch")
-_V0_DROPPED = ("coord_norm", "type_fitting_net", "use_smooth", "load_ckpt")
+_V0_DROPPED = {
+    "coord_norm": "coordinates are always normalised by the statistics of the data",
+    "type_fitting_net": "the descriptor decides whether there is one fitting net for each type",
+    "use_smooth": "the type of the descriptor says it, 'se_e2_a' or 'loc_frame'",
+    "load_ckpt": "use `dp train --restart` or `--init-model`",
+}
+_V0_PLACES = {
+    "sel_a": "model/descriptor/sel (or sel_a of a local frame)",
+    "n_axis_neuron": "model/descriptor/axis_neuron",
+    "axis_neuron": "model/descriptor/axis_neuron",
+    "filter_neuron": "model/descriptor/neuron",
+    "filter_resnet_dt": "model/descriptor/resnet_dt",
+    "fitting_neuron": "model/fitting_net/neuron",
+    "n_neuron": "model/fitting_net/neuron",
+    "fitting_resnet_dt": "model/fitting_net/resnet_dt",
+    "resnet_dt": "model/fitting_net/resnet_dt",
+    "seed": "training/seed, and to those of descriptor and fitting net",
+}
 _V0_TRAINING = (
     *("systems", "set_prefix", "batch_size", "auto_prob", "sys_probs", "stop_batch", "seed", "disp_file", "disp_freq"),
     *("numb_test", "save_freq", "save_ckpt", "disp_training", "time_training", "profiling", "profiling_file"),
@@ -50,10 +69,12 @@ def to_v2(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         return data, changes
     if "model" not in data and "training" not in data and any(mark in data for mark in _V0_MARKS):
         data = _from_v0(data, changes)
+    upgrade_tasks(data, changes)
     _move_data(data, changes)
     _drop_old_keys(data, changes)
     if changes:
         _old_defaults(data, changes)
+    upgrade_model(data.get("model"), "model", changes)
     return data, changes
 
 
@@ -75,8 +96,10 @@ def _from_v0(old: dict[str, Any], changes: list[str]) -> dict[str, Any]:
     comments = {key: old.pop(key) for key in list(old) if key.startswith("_")}
     seed = old.get("seed")
     smooth = old.get("use_smooth") is True
-    for name in _V0_DROPPED:
-        old.pop(name, None)
+    for name, why in _V0_DROPPED.items():
+        if name in old:
+            changes.append(f"{name} ({show(old.pop(name))}) was dropped: {why}")
+    changes += [f"{name} moved to {_V0_PLACES[name]}" for name in old if name in _V0_PLACES]
     model: dict[str, Any] = {"descriptor": _v0_descriptor(old, smooth), "fitting_net": _v0_fitting(old)}
     if "type_map" in old:
         model = {"type_map": old.pop("type_map"), **model}
@@ -145,8 +168,13 @@ def _drop_old_keys(data: dict[str, Any], changes: list[str]) -> None:
     training = _section(data, "training")
     if training is None:
         return
-    for name in ("training_data", "validation_data", ""):
-        section, path = (training, "training") if not name else (training.get(name), join("training", name))
+    names = ("training_data", "validation_data")
+    places = [(training.get(name), join("training", name)) for name in names]
+    tasks = training.get("data_dict")
+    for task, own in (tasks if isinstance(tasks, dict) else {}).items():
+        if isinstance(own, dict):
+            places += [(own.get(name), f"training/data_dict/{task}/{name}") for name in names]
+    for section, path in (*places, (training, "training")):
         if isinstance(section, dict):
             _drop_set_prefix(section, path, changes)
             if "numb_test" in section:

@@ -11,7 +11,7 @@ from dargs import Argument, Variant
 
 from deepmd.errors import InputError
 
-from .built import BUILT, REFUSED, check_fixed, refuse_choice, refuse_key
+from .built import BUILT, OF_SEVERAL_TASKS, REFUSED, check_fixed, refuse_choice, refuse_key
 from .messages import fail, join, listed, members, missing, nearest, show, type_words
 
 MAX_KEYS_SHOWN = 12
@@ -81,7 +81,7 @@ def _rename(field: Argument, section: dict[str, Any], path: str) -> None:
 
 def _unknown(key: object, value: Any, path: str, fields: dict[str, Argument], root: Argument) -> NoReturn:
     names = [name for field in fields.values() for name in (field.name, *field.alias)]
-    names += [one.rpartition("/")[2] for one in REFUSED if one.rpartition("/")[0] == path]
+    names += [one.rpartition("/")[2] for one in (*REFUSED, *OF_SEVERAL_TASKS) if one.rpartition("/")[0] == path]
     homes = [home for home in _homes(root, str(key)) if home != path]
     near = nearest(key, names)
     if homes:
@@ -117,7 +117,7 @@ def _places(argument: Argument, path: str) -> list[tuple[str, str]]:
 def _homes(root: Argument, key: str) -> list[str]:
     """Sections that know a key, each once."""
     homes = dict.fromkeys(where for name, where in _places(root, "") if name == key)
-    refused = [one.rpartition("/")[0] for one in REFUSED if one.rpartition("/")[2] == key]
+    refused = [one.rpartition("/")[0] for one in (*REFUSED, *OF_SEVERAL_TASKS) if one.rpartition("/")[2] == key]
     return [*homes, *(where or "the input itself" for where in refused if where not in homes)]
 
 

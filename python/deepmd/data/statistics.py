@@ -31,13 +31,23 @@ def set_row_statistics(model: Any, batches: Iterable[Batch]) -> None:
     """
     for descriptor in model.descriptors():
         for environment in descriptor.environments():
-            fill_environment(environment, batches)
+            fill_environment(environment, row_batches(model, batches))
+
+
+def row_batches(model: Any, batches: Iterable[Batch]) -> Iterable[Batch]:
+    """The batches as the model's descriptor sees them; virtual atoms come in where there are some."""
+    return [model.row_batch(batch) for batch in batches] if hasattr(model, "row_batch") else batches
 
 
 def fill_environment(environment: Environment, batches: Iterable[Batch]) -> None:
     """The same for one cutoff; pairs beyond it count as empty slots."""
-    n_types, n_slots = environment.n_types, environment.n_slots
-    sums = np.zeros((n_types, 5))  # atoms, sum r, sum r^2, sum a, sum a^2
+    set_from_moments(environment, moments(environment, batches))
+
+
+def moments(environment: Environment, batches: Iterable[Batch]) -> np.ndarray:
+    """Per centre type [n_types, 5]: atoms, and sums of r, r^2, a, a^2 over the rows."""
+    n_types = environment.n_types
+    sums = np.zeros((n_types, 5))
     keep = environment.keep.numpy()
     for batch in batches:
         rows = environment.raw_rows(torch.from_numpy(batch.vectors)).numpy()
@@ -47,13 +57,18 @@ def fill_environment(environment: Environment, batches: Iterable[Batch]) -> None
         columns = (rows[:, 0], rows[:, 0] ** 2, rows[:, 1:].sum(axis=1), (rows[:, 1:] ** 2).sum(axis=1))
         for k, column in enumerate(columns):
             sums[:, 1 + k] += np.bincount(centre, weights=column, minlength=n_types)
+    return sums
+
+
+def set_from_moments(environment: Environment, sums: np.ndarray) -> None:
+    """davg and dstd from `moments`, or from a weighted sum of several."""
     seen = sums[:, 0] > 0
-    n = np.maximum(sums[:, 0], 1.0) * n_slots
+    n = np.where(seen, sums[:, 0], 1.0) * environment.n_slots
     mean_r, mean_a = sums[:, 1] / n, sums[:, 3] / (3 * n)
     std_r = np.sqrt(np.maximum(sums[:, 2] / n - mean_r**2, 0.0))
     std_a = np.sqrt(np.maximum(sums[:, 4] / (3 * n) - mean_a**2, 0.0))
     std = np.where(seen[:, None], np.maximum(np.stack([std_r, std_a], axis=1), SMALLEST_STD), UNSEEN_STD)
-    davg = np.zeros((n_types, environment.row_width))
+    davg = np.zeros((environment.n_types, environment.row_width))
     if not environment.set_davg_zero:
         davg[:, 0] = np.where(seen, mean_r, 0.0)
     environment.davg.copy_(torch.from_numpy(davg))
@@ -63,10 +78,18 @@ def fill_environment(environment: Environment, batches: Iterable[Batch]) -> None
 def set_parameter_statistics(model: Any, batches: list[Batch], protect: float) -> None:
     """Mean and inverse standard deviation of fparam (over frames) and aparam (over atoms)."""
     for fitting in model.fittings():
-        for name, dim in (("fparam", fitting.dim_fparam), ("aparam", fitting.dim_aparam)):
-            if dim == 0:
-                continue
-            values = np.concatenate([batch.labels[name].reshape(-1, dim) for batch in batches])
-            getattr(fitting, f"{name}_avg").copy_(torch.from_numpy(values.mean(axis=0)))
-            std = np.maximum(values.std(axis=0), protect)
-            getattr(fitting, f"{name}_inv_std").copy_(torch.from_numpy(1.0 / std))
+        fill_parameters(fitting, [(1.0, batches)], protect)
+
+
+def fill_parameters(fitting: Any, weighed: list[tuple[float, list[Batch]]], protect: float) -> None:
+    """The same for one fitting; weighed: weight and batches of each task that has it."""
+    for name, dim in (("fparam", fitting.dim_fparam), ("aparam", fitting.dim_aparam)):
+        if dim == 0:
+            continue
+        values = [np.concatenate([b.labels[name].reshape(-1, dim) for b in batches]) for _, batches in weighed]
+        weights = np.repeat([weight for weight, _ in weighed], [len(one) for one in values])
+        stacked = np.concatenate(values)
+        mean = np.average(stacked, axis=0, weights=weights)
+        std = np.sqrt(np.average((stacked - mean) ** 2, axis=0, weights=weights))
+        getattr(fitting, f"{name}_avg").copy_(torch.from_numpy(mean))
+        getattr(fitting, f"{name}_inv_std").copy_(torch.from_numpy(1.0 / np.maximum(std, protect)))

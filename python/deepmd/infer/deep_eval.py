@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.errors import InputError, ModelError
-from deepmd.infer.opening import find_model, open_model
+from deepmd.infer.opening import OUTPUT_KINDS, find_model, open_model
 from deepmd.infer.shapes import Frames, arrange, spread_aparam, spread_fparam
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class DeepEval:
 
     kinds: dict[str, type[DeepEval]] = {}
     kind: str | None = None
+    extra_inputs: tuple[str, ...] = ()  # fields of atoms that `eval` needs beside the parameters
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -198,7 +199,8 @@ class DeepEval:
         options: pbc, fparam, aparam, atomic, and neighbors, a `deepmd.core.Neighbors` whose list is used again.
         """
         with self._lock:  # a model serves one thread at a time
-            result = self._core.evaluate(positions, types, cell, **options)
+            ask = self._core.evaluate_output if self._core.kind in OUTPUT_KINDS else self._core.evaluate
+            result = ask(positions, types, cell, **options)
             n_outside = 0 if self._has_warned else self._core.n_outside
         if n_outside > 0:
             self._has_warned = True

@@ -28,7 +28,9 @@ def find_model(path: str | os.PathLike) -> Path:
     return path
 
 
-CORE_KINDS = ("energy",)
+OUTPUT_KINDS = ("dipole", "polar", "dos", "property")
+"""Kinds for which the compiled core has `evaluate_output`."""
+CORE_KINDS = ("energy", *OUTPUT_KINDS)
 """Kinds that the compiled core evaluates; the others run through their scripted module in this process."""
 
 
@@ -39,7 +41,12 @@ def open_frozen(file: str | os.PathLike, run_selftest: bool = True, **choice: st
     """
     from deepmd import model_file
 
-    if model_file.read(file).metadata["kind"] not in CORE_KINDS:
+    kind = model_file.read(file).metadata["kind"]
+    if kind == "spin":
+        from deepmd.infer.scripted_spin import ScriptedSpin
+
+        return ScriptedSpin(file, run_selftest, **choice)
+    if kind not in CORE_KINDS:
         from deepmd.infer.scripted import ScriptedModel
 
         return ScriptedModel(file, run_selftest, **choice)
@@ -77,9 +84,7 @@ def trained_model(source: Path, head: str | None = None) -> Any:
     if source.suffix.lower() == CHECKPOINT:
         from deepmd.train.checkpoint import load_model
 
-        if head is not None:
-            raise ModelError(f"{source}: got the branch '{head}', but multi-task checkpoints are not supported")
-        return load_model(source)[0]
+        return load_model(source, head)[0]
     from deepmd.nn.model import deserialize
 
     tree = read_tree(source)

@@ -14,10 +14,11 @@ from deepmd.data import Sampler, System, load_systems, stat_file
 from deepmd.data.graph import Batch, GraphCache
 from deepmd.data.output_bias import change_bias
 from deepmd.data.statistics import set_statistics
-from deepmd.errors import InputError
+from deepmd.errors import DataError, InputError
 from deepmd.nn.model import build
 from deepmd.nn.nodes import NodeEngine
 from deepmd.nn.plain import OutputEngine, PlainEngine
+from deepmd.nn.spin_engine import SpinEngine
 from deepmd.train import checkpoint
 from deepmd.train.files import write_json
 from deepmd.train.losses import make_loss
@@ -79,14 +80,8 @@ def assemble(
     """Model, engine, data and optimiser of a run; and the checkpoint's payload if the run is a restart."""
     section, seed = jdata["training"], jdata["training"].get("seed")
     torch.manual_seed(seed if isinstance(seed, int) else 0)
-    model = build(jdata["model"])
-    loss = make_loss(jdata["loss"], float(jdata["learning_rate"]["start_lr"]), model)
-    training = open_source(section["training_data"], systems, model, loss, seed)
-    validation = None
-    if valid is not None:
-        other = None if seed is None else [seed, 1]
-        validation = open_source(section["validation_data"], valid, model, loss, other)
-        validation.n_batches = int(section["validation_data"].get("numb_btch", 1))
+    seeds = (seed, None if seed is None else [seed, 1])
+    model, loss, training, validation = open_task(jdata, systems, valid, seeds)
     if origin.finetune:
         start_statistics(model, training, jdata)  # for what the old model does not know
     payload = load_weights(origin, model)
@@ -112,6 +107,36 @@ def assemble(
         input_script=jdata,
     )
     return setup, payload
+
+
+def open_task(
+    jdata: dict[str, Any], systems: list[System], valid: list[System] | None, seeds: tuple[Any, Any]
+) -> tuple[Any, Any, Source, Source | None]:
+    """Model with random weights, loss, training and validation data; seeds: of the order of the two."""
+    section = jdata["training"]
+    model = build(jdata["model"])
+    if "spin" in model.facts().inputs:
+        cover_spins(model, [*systems, *(valid or [])])
+    loss = make_loss(jdata["loss"], float(jdata["learning_rate"]["start_lr"]), model)
+    training = open_source(section["training_data"], systems, model, loss, seeds[0])
+    if valid is None:
+        return model, loss, training, None
+    validation = open_source(section["validation_data"], valid, model, loss, seeds[1])
+    validation.n_batches = int(section["validation_data"].get("numb_btch", 1))
+    return model, loss, training, validation
+
+
+def cover_spins(model: Any, systems: list[System]) -> None:
+    """Tells the model how long the spins of each type are in the data, so that its lists reach far enough."""
+    longest = np.zeros(model.n_types)
+    for system in systems:
+        if not system.has("spin"):
+            raise DataError(f"{system.name}: there is no spin.npy, which models with spins need; add the file")
+        for k in range(system.n_frames):
+            data = system.frames([k], ("spin",))
+            real = data["types"][0] >= 0
+            np.maximum.at(longest, data["types"][0][real], np.linalg.norm(data["spin"][0][real], axis=1))
+    model.cover(torch.from_numpy(longest))
 
 
 def start_statistics(model: Any, training: Source, jdata: dict[str, Any]) -> None:
@@ -158,7 +183,7 @@ def open_source(section: dict[str, Any], systems: list[System], model: Any, loss
     sampler = Sampler(systems, section["batch_size"], section["auto_prob"], section.get("sys_probs"), seed)
     for line in sampler.summary("Validation" if "numb_btch" in section else "Training").splitlines():
         log.info(line)
-    labels = [*loss.labels, *(name for name in ("fparam", "aparam") if widths[name])]
+    labels = [*loss.labels, *facts.inputs, *(name for name in ("fparam", "aparam") if widths[name])]
     return Source(GraphCache(systems, facts.rcut, model.seen_pairs(), labels=labels), sampler)
 
 
@@ -175,6 +200,8 @@ def sample(source: Source, section: dict[str, Any]) -> list[Batch]:
 
 def make_engine(model: Any, hessian: bool = False) -> NodeEngine | PlainEngine | OutputEngine:
     """The fastest engine that serves the model and its loss."""
+    if model.facts().kind == "spin":
+        return SpinEngine(model)
     if model.facts().kind != "energy":
         return OutputEngine(model)
     if hessian or not NodeEngine.supports(model):

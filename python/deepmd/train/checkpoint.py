@@ -111,7 +111,7 @@ def load(path: str | Path) -> dict[str, Any]:
                 f"{path}: this is a frozen model, expected a checkpoint; use --init-frz-model", "DP_ERROR_FORMAT"
             )
         raise ModelError(f"{path}: this is no checkpoint of this program, or it is cut short; expected a .pt file that "
-                         "dp train wrote", "DP_ERROR_FORMAT")  # fmt: skip
+                         "dp train wrote (dp convert-backend reads DeePMD-kit's)", "DP_ERROR_FORMAT")  # fmt: skip
     if hashlib.sha256(content[: -model_file.N_DIGITS]).hexdigest().encode() != content[-model_file.N_DIGITS :]:
         others = [p.name for p in path.parent.glob("*-*.pt") if p != path]
         raise ModelError(f"{path}: the checkpoint is damaged (its checksum does not match); use another one "
@@ -127,8 +127,21 @@ def model_of(payload: dict[str, Any]) -> Any:
     return model
 
 
-def load_model(path: str | Path) -> tuple[Any, dict[str, Any]]:
-    """Model and payload (with the training input under `input`, step under `step`)."""
-    payload = load(path)
+def task_of(payload: dict[str, Any], head: str | None, path: str | Path) -> dict[str, Any]:
+    """The payload of one task: of `head` where there are several. Raises ModelError in words for any other head."""
+    tasks = payload.get("tasks")
+    if tasks is None:
+        if head:
+            raise ModelError(f"{path}: got the head '{head}', but the model has a single task; leave it out")
+        return payload
+    if head not in tasks:
+        got = f"the head '{head}'" if head else "no head"
+        raise ModelError(f"{path}: got {got}, expected one of its tasks {', '.join(tasks)}; name it with --head")
+    return {**payload, **tasks[head]}
+
+
+def load_model(path: str | Path, head: str | None = None) -> tuple[Any, dict[str, Any]]:
+    """Model and payload (with the training input under `input`, step under `step`); head: which of several tasks."""
+    payload = task_of(load(path), head, path)
     payload["input"] = json.loads(payload["input"]) if payload.get("input") else None
     return model_of(payload), payload

@@ -26,6 +26,8 @@ def train(args: Any) -> None:
     write_json("input_v2_compat.json", current)
     jdata = config.normalise(current)
 
-    from deepmd.train.assemble import run
-
+    if config.is_multi_task(jdata):
+        from deepmd.train.tasks import run
+    else:
+        from deepmd.train.assemble import run
     run(jdata, args, origin)

@@ -31,11 +31,6 @@ class Origin:
         branch = getattr(args, "model_branch", None) or ""
         if branch and (not given or given[0][0] != "finetune"):
             raise InputError("dp train: got --model-branch without --finetune; leave it out, or name the model to tune")
-        if branch not in ("", RANDOM):
-            raise InputError(
-                f"dp train: --model-branch got '{branch}', expected {RANDOM}, as models of several tasks do not run in "
-                "this version; leave it out"
-            )
         return cls(*given[0], branch) if given else cls()
 
     @property

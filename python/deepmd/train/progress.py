@@ -18,14 +18,13 @@ log = logging.getLogger(__name__)
 class LearningCurve:
     """lcurve.out: step, each quantity for validation and training, learning rate.
 
-    quantities: names in order. validation: whether there are validation columns. restart: the step to go on from, or
-    None; rows of later steps, written by a run that was cut off after its last checkpoint, are dropped.
+    groups: names of columns; those of a group stand close together. restart: the step to go on from, or None; rows of
+    later steps, written by a run that was cut off after its last checkpoint, are dropped.
     """
 
-    def __init__(self, path: str | Path, quantities: list[str], validation: bool, restart: int | None = None):
+    def __init__(self, path: str | Path, groups: list[list[str]], restart: int | None = None):
         self.path = Path(path)
-        self.quantities = quantities
-        self.validation = validation
+        self.groups = groups
         self._header_due = True
         if restart is None or not self.path.exists():
             self.path.write_text("")
@@ -38,26 +37,33 @@ class LearningCurve:
         self.path.write_text("".join(line + "\n" for line in kept))
 
     def header(self) -> str:
-        columns = "# " + f"{'step':<5}"
-        for k in self.quantities:
-            if self.validation:
-                columns += "   " + f"{k + '_val':>11}" + " " + f"{k + '_trn':>11}"
-            else:
-                columns += "   " + f"{k + '_trn':>11}"
-        return columns + "   " + f"{'lr':<8}\n# nan: the data hold no label for that quantity\n"
+        columns = "".join("   " + " ".join(f"{name:>11}" for name in group) for group in self.groups)
+        end = "   " + f"{'lr':<8}\n# nan: the data hold no label for that quantity\n"
+        return "# " + f"{'step':<5}" + columns + end
 
-    def write(self, step: int, training: dict[str, float], validation: dict[str, float] | None, lr: float) -> None:
+    def write(self, step: int, values: dict[str, float], lr: float) -> None:
+        """values: by the names of the columns."""
         line = self.header() if self._header_due else ""
         self._header_due = False
         line += f"{step:7d}"
-        for k in self.quantities:
-            line += "   "
-            if self.validation:
-                line += f"{(validation or {}).get(k, math.nan):11.2e} "
-            line += f"{training.get(k, math.nan):11.2e}"
+        for group in self.groups:
+            line += "   " + " ".join(f"{values.get(name, math.nan):11.2e}" for name in group)
         line += f"   {lr:8.1e}\n"
         with open(self.path, "a") as file:
             file.write(line)
+
+
+def column_groups(quantities: list[str], validation: bool, task: str = "") -> list[list[str]]:
+    """The columns of one task: each quantity for validation, if there is some, and for training."""
+    end = f"_{task}" if task else ""
+    return [[f"{k}_{part}{end}" for part in (("val", "trn") if validation else ("trn",))] for k in quantities]
+
+
+def column_values(training: dict[str, float], validation: dict[str, float] | None, task: str = "") -> dict[str, float]:
+    """What stands in the columns of `column_groups`."""
+    end = f"_{task}" if task else ""
+    values = {f"{k}_trn{end}": value for k, value in training.items()}
+    return values | {f"{k}_val{end}": value for k, value in (validation or {}).items()}
 
 
 class Progress:
@@ -76,14 +82,21 @@ class Progress:
     def advance(self) -> None:
         self._line.update(1)
 
-    def display(self, step: int, training: dict[str, float], validation: dict[str, float] | None, lr: float) -> None:
-        now = time.monotonic()
+    def display(
+        self, step: int, training: dict[str, float], validation: dict[str, float] | None, lr: float, task: str = ""
+    ) -> None:
+        """The errors of one task."""
+        begin = f"Batch {step:7d}: {task}_" if task else f"Batch {step:7d}: "
         with_lr = ", ".join(f"{k} = {v:8.2e}" for k, v in training.items()) + f", lr = {lr:8.2e}"
-        self._say(f"Batch {step:7d}: trn: {with_lr}")
+        self._say(f"{begin}trn: {with_lr}")
         if validation is not None:
-            self._say(f"Batch {step:7d}: val: " + ", ".join(f"{k} = {v:8.2e}" for k, v in validation.items()))
+            self._say(f"{begin}val: " + ", ".join(f"{k} = {v:8.2e}" for k, v in validation.items()))
+
+    def display_time(self, step: int) -> None:
+        """Time since the last such line, and when the end is due."""
         if not self._times:
             return
+        now = time.monotonic()
         per_step = (now - self._last) / max(step - self._last_step, 1)
         left = datetime.timedelta(seconds=int((self.total - step) * (now - self._began) / max(step - self.start, 1)))
         finish = (datetime.datetime.now() + left).strftime("%Y-%m-%d %H:%M")

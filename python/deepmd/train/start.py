@@ -9,28 +9,56 @@ from typing import Any
 
 import numpy as np
 
-from deepmd import exchange, model_file
+from deepmd import exchange, foreign_checkpoint, model_file
 from deepmd.errors import InputError, ModelError
 from deepmd.nn.model import deserialize
 from deepmd.train import checkpoint
-from deepmd.train.origin import Origin
+from deepmd.train.origin import RANDOM, Origin
 from deepmd.train.types import move_types
 
 log = logging.getLogger(__name__)
 
 
 def read(origin: Origin) -> tuple[Any, dict[str, Any] | None]:
-    """The model that the weights come from, and the checkpoint's payload if it was one."""
+    """The model that the weights come from, and the checkpoint's payload if it was one.
+
+    Of several tasks the one that --model-branch names; with none or RANDOM, the first, for its descriptor alone.
+    """
     suffix = Path(origin.path).suffix.lower()
     if suffix in exchange.TREE_SUFFIXES and origin.kind in ("init_frz_model", "finetune"):
+        check_branch(origin)
         tree = exchange.read_tree(origin.path)
         exchange.check_supported(tree)
         return deserialize(tree["model"]), None
     if origin.kind == "init_frz_model" or (origin.finetune and suffix == ".pth"):
+        check_branch(origin)
         return deserialize(model_file.read(origin.path).tree), None
     path = checkpoint.find_checkpoint(origin.path)
+    if foreign_checkpoint.is_foreign(path):
+        if origin.kind == "restart":
+            raise InputError(
+                f"dp train --restart: {path} is a checkpoint of DeePMD-kit, whose optimiser starts anew here; use "
+                "--init-model for its weights"
+            )
+        return deserialize(foreign_checkpoint.read_tree(path)), None
     payload = checkpoint.load(path)
+    if "tasks" not in payload:
+        check_branch(origin)
+        return checkpoint.model_of(payload), payload
+    if origin.finetune and not origin.branch:
+        origin.branch = RANDOM
+    head = next(iter(payload["tasks"])) if origin.branch == RANDOM else origin.branch
+    payload = checkpoint.task_of(payload, head, path)
     return checkpoint.model_of(payload), payload
+
+
+def check_branch(origin: Origin) -> None:
+    """A model of one task has no branches to choose from."""
+    if origin.branch not in ("", RANDOM):
+        raise InputError(
+            f"dp train: --model-branch got '{origin.branch}', expected {RANDOM} or nothing, as {origin.path} has a "
+            "single task; leave it out"
+        )
 
 
 def load_weights(origin: Origin, model: Any) -> dict[str, Any] | None:
@@ -38,19 +66,24 @@ def load_weights(origin: Origin, model: Any) -> dict[str, Any] | None:
     if not origin.has_weights:
         return None
     source, payload = read(origin)
-    if origin.new_fitting:
-        take_descriptor(source, model, origin.path)
-    elif source.type_map == model.type_map:
-        transfer(source, model, origin.path)
-    elif origin.finetune:
-        move_types(source, model, origin.path)
-    else:
+    if not origin.new_fitting and source.type_map != model.type_map and not origin.finetune:
         raise ModelError(
             f"{origin.path}: its type_map is {source.type_map}, the input says {model.type_map}; "
             "expected the same names in the same order; change model/type_map, or use --finetune"
         )
+    adopt(source, model, origin.path, origin.new_fitting)
     log.info("weights from %s (%s)", origin.path, origin.kind.replace("_", "-"))
     return payload if origin.kind == "restart" else None
+
+
+def adopt(source: Any, model: Any, name: str, new_fitting: bool) -> None:
+    """Copies weights and statistics of one model into another, whose types may be others."""
+    if new_fitting:
+        take_descriptor(source, model, name)
+    elif source.type_map == model.type_map:
+        transfer(source, model, name)
+    else:
+        move_types(source, model, name)
 
 
 def take_descriptor(source: Any, model: Any, name: str) -> None:

@@ -19,7 +19,7 @@ from deepmd.errors import TrainingError
 from deepmd.nn.nodes import TOLERANCE, NodeEngine
 from deepmd.nn.plain import OutputEngine, PlainEngine
 from deepmd.train import checkpoint
-from deepmd.train.progress import LearningCurve, Progress
+from deepmd.train.progress import LearningCurve, Progress, column_groups, column_values
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +81,7 @@ class Trainer:
         restart = setup.step if setup.step > 0 else None
         curve = None
         if setup.section.get("disp_training", True):
-            curve = LearningCurve(
-                setup.section["disp_file"], setup.loss.reported, setup.validation is not None, restart
-            )
+            curve = LearningCurve(setup.section["disp_file"], self.columns(), restart)
         progress = Progress(setup.step, setup.numb_steps, bool(setup.section.get("time_training", True)))
         previous = {s: signal.signal(s, self._notice) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
@@ -106,15 +104,24 @@ class Trainer:
         report = self.train_step(batch, lr)
         setup.step += 1
         step = setup.step
-        if step == 1 or step % self.disp_freq == 0 or step == setup.numb_steps:
+        if self.shows(step):
             validation = self.validate(lr) if setup.validation is not None else None
             if curve is not None:
-                curve.write(step, report, validation, lr)
+                curve.write(step, column_values(report, validation), lr)
             progress.display(step, report, validation, lr)
-            self._watch_nodes()
+            progress.display_time(step)
+            self.watch_nodes()
         if step % self.save_freq == 0 or step == setup.numb_steps:
             self.save()
         progress.advance()
+
+    def columns(self) -> list[list[str]]:
+        """The columns of the learning curve."""
+        return column_groups(self.setup.loss.reported, self.setup.validation is not None)
+
+    def shows(self, step: int) -> bool:
+        """Whether errors are shown after this step."""
+        return step == 1 or step % self.disp_freq == 0 or step == self.setup.numb_steps
 
     def train_step(self, batch: Batch, lr: float) -> dict[str, float]:
         """One optimiser step on a batch. Raises TrainingError, weights unchanged, if the loss is not finite."""
@@ -147,6 +154,12 @@ class Trainer:
             "with dp check, or lower the learning rate"
         )
 
+    def measure(self, lr: float) -> dict[str, float]:
+        """Errors of the next training batch, without a step."""
+        setup, batch = self.setup, self.setup.training.next()
+        prediction = setup.engine(batch, with_forces=setup.loss.needs_forces, create_graph=False)
+        return setup.loss(prediction, batch, lr)[1]
+
     def validate(self, lr: float) -> dict[str, float]:
         """Errors over n_batches validation batches: root of the mean square, weighted by atoms."""
         source, setup = self.setup.validation, self.setup
@@ -167,7 +180,8 @@ class Trainer:
             for k in setup.loss.reported
         }
 
-    def _watch_nodes(self) -> None:
+    def watch_nodes(self) -> None:
+        """More nodes, or none, where the embedding networks have become too sharp for those that there are."""
         engine = self.setup.engine
         if not isinstance(engine, NodeEngine):
             return
@@ -181,15 +195,30 @@ class Trainer:
 
     def save(self) -> Path:
         """Writes a checkpoint of the present state."""
+        path = checkpoint.save(self.prefix, self.payload(), self.keep)
+        self._saved_step = self.setup.step
+        log.info("saved checkpoint %s", path)
+        return path
+
+    def payload(self) -> dict[str, Any]:
+        """All that a checkpoint holds."""
+        setup = self.setup
+        return {
+            **self.state(),
+            "optimizer": setup.optimizer.state_dict(),
+            "step": setup.step,
+            "rng": torch.get_rng_state(),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Of the payload what belongs to the task alone. Raises TrainingError for weights that are not finite."""
         setup = self.setup
         for name, value in setup.model.state_dict().items():
             if not torch.isfinite(value).all():
                 raise TrainingError(f"checkpoint not saved: {name} holds non-finite values at step {setup.step}; lower "
                                     "the learning rate and restart from the checkpoint before")  # fmt: skip
-        payload = {
+        return {
             "model": setup.model.state_dict(),
-            "optimizer": setup.optimizer.state_dict(),
-            "step": setup.step,
             "model_section": json.dumps(setup.model.section),
             "min_pair_distance": setup.model.min_pair_distance,
             "input": json.dumps(setup.input_script),
@@ -197,26 +226,25 @@ class Trainer:
             "plain": not isinstance(setup.engine, NodeEngine),
             "sampler": json.dumps(setup.training.sampler.state_dict()),
             "validation_sampler": json.dumps(setup.validation.sampler.state_dict()) if setup.validation else None,
-            "rng": torch.get_rng_state(),
         }
-        path = checkpoint.save(self.prefix, payload, self.keep)
-        self._saved_step = setup.step
-        log.info("saved checkpoint %s", path)
-        return path
 
     def resume(self, payload: dict[str, Any]) -> None:
         """Takes optimiser, step, samplers and random state from a checkpoint (the model has its weights already)."""
+        self.setup.optimizer.load_state_dict(payload["optimizer"])
+        self.setup.step = int(payload["step"])
+        self._saved_step = self.setup.step
+        self.resume_task(payload)
+        torch.set_rng_state(payload["rng"])
+
+    def resume_task(self, payload: dict[str, Any]) -> None:
+        """What `state` gave, without the weights."""
         setup = self.setup
-        setup.optimizer.load_state_dict(payload["optimizer"])
-        setup.step = int(payload["step"])
-        self._saved_step = setup.step
         if payload["plain"] and isinstance(setup.engine, NodeEngine):
             setup.engine = PlainEngine(setup.model)
         setup.engine.load_state_dict(payload["engine"])
         setup.training.sampler.load_state_dict(json.loads(payload["sampler"]))
         if setup.validation is not None and payload["validation_sampler"]:
             setup.validation.sampler.load_state_dict(json.loads(payload["validation_sampler"]))
-        torch.set_rng_state(payload["rng"])
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -11,8 +11,8 @@ from . import shared, typed
 from .dpa2 import STYLES
 
 
-def _key(name: str, kind: Any, default: Any, doc: str) -> Argument:
-    return Argument(name, kind, optional=True, default=default, doc=doc)
+def _key(name: str, kind: Any, default: Any, doc: str, alias: tuple[str, ...] = ()) -> Argument:
+    return Argument(name, kind, optional=True, default=default, alias=list(alias), doc=doc)
 
 
 def _repflow() -> Argument:
@@ -40,8 +40,14 @@ def _repflow() -> Argument:
         _key("update_residual_init", str, "const", "Equal factors (`const`) or random ones (`norm`)."),
         _key("optim_update", bool, True, "Accepted; products of atoms are made once an atom in any case."),
         _key("smooth_edge_update", bool, False, "Make the update of pairs smooth at a_rcut. Recommended."),
-        _key("edge_init_use_dist", bool, False, "Begin with distances instead of rows."),
-        _key("use_exp_switch", bool, False, "The exponential switch exp(-exp(20 (r - rcut_smth) / rcut_smth))."),
+        _key("edge_init_use_dist", bool, False, "Begin with distances instead of rows.", ("edge_use_dist",)),
+        _key(
+            "use_exp_switch",
+            bool,
+            False,
+            "The exponential switch exp(-exp(20 (r - rcut_smth) / rcut_smth)).",
+            ("use_env_envelope",),
+        ),
         _key("use_dynamic_sel", bool, False, "Divide e_sel and a_sel by sel_reduce_factor; needs smooth_edge_update."),
         _key("sel_reduce_factor", float, 10.0, "That factor."),
         _key("sequential_update", bool, False, "Hand each result to the next step of a layer."),

@@ -23,6 +23,7 @@ class DescriptorHybrid(nn.Module):
         self.dim_rotation = sum(part.dim_rotation for part in parts)
         self.mixed_types = any(part.mixed_types for part in parts)
         self.passes_messages = any(part.passes_messages for part in parts)
+        self.receptive_field = max(float(p.receptive_field if p.passes_messages else p.rcut) for p in parts)
         self.dtype = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
         self.sel = self._total_sel()
 

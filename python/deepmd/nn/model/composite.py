@@ -93,6 +93,8 @@ class Composite(Potential):
             dim_aparam=max(facts.dim_aparam for facts in all_facts),
             default_fparam=default,
             precision="float32" if single else "float64",
+            passes_messages=any(facts.passes_messages for facts in all_facts),
+            receptive_field=max(facts.receptive_field or facts.rcut for facts in all_facts),
         )
 
     @torch.jit.unused

@@ -66,6 +66,8 @@ class StandardModel(nn.Module):
             dim_aparam=fitting.dim_aparam,
             default_fparam=fitting.section.get("default_fparam"),
             precision="float64" if descriptor.dtype == torch.float64 else "float32",
+            passes_messages=descriptor.passes_messages,
+            receptive_field=float(descriptor.receptive_field if descriptor.passes_messages else descriptor.rcut),
         )
 
     @torch.jit.unused

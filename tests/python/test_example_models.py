@@ -1,0 +1,46 @@
+"""The inputs of examples/models, each run for a few steps as it stands and frozen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from deepmd.freeze import freeze_model
+from deepmd.train import checkpoint
+from training_runs import changed, run
+
+pytestmark = pytest.mark.usefixtures("compiled")
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples" / "models"
+
+
+def short(name: str) -> dict:
+    """The example with few steps; numbers of neighbours as found in all frames would take longer than those."""
+    text = (FOLDER / f"{name}.json").read_text().replace('"sel": "auto"', '"sel": [40, 80]')
+    return changed(json.loads(text), training__numb_steps=3, training__disp_freq=3)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "lmp").mkdir()
+    shutil.copytree(FOLDER.parent / "lmp" / "data", tmp_path / "lmp" / "data")
+    return tmp_path / "run"
+
+
+def test_spins(folder, shared):
+    jdata = short("spin")
+    jdata["model"]["data_stat_nbatch"] = 1
+    shutil.copytree(shared("spin", "data_reformat"), folder / "spin_data")
+    for part in ("training_data", "validation_data"):
+        jdata["training"][part]["systems"] = "spin_data/data_2"
+    run(folder, jdata, skip_neighbor_stat=True, check_data=False)
+
+
+def test_several_tasks(folder, tmp_path):
+    jdata = short("multi_task")
+    for branch in jdata["model"]["model_dict"].values():
+        branch["data_stat_nbatch"] = 1
+    run(folder, jdata, skip_neighbor_stat=True, check_data=False)
+    freeze_model(checkpoint.load_model(folder / "model.ckpt.pt", "energies")[0], tmp_path / "graph.pth")
