@@ -70,7 +70,7 @@ def open_for_change(path: Path, head: str | None) -> tuple[Any, Any]:
 
 def set_values(model: Any, values: list[float]) -> None:
     """Writes given energies (eV), one per type."""
-    if model.facts().kind != "energy" or len(values) != model.n_types:
+    if model.facts().kind not in ("energy", "spin") or len(values) != model.n_types:
         raise InputError(
             f"dp change-bias: --bias-value got {len(values)} numbers, expected {model.n_types} energies for the types "
             f"{' '.join(model.type_map)} of an energy model"
@@ -82,8 +82,8 @@ def fit(model: Any, args: argparse.Namespace) -> None:
     """Fits the bias to the data that the command line names."""
     from deepmd.data.graph import LABELS, GraphCache
     from deepmd.data.output_bias import change_bias, fit_bias, labels_of, store
-    from deepmd.nn.plain import OutputEngine, PlainEngine
     from deepmd.test import find_systems
+    from deepmd.train.assemble import make_engine
 
     if not (args.system or args.datafile):
         raise InputError("dp change-bias: got no data, expected -s DIR, -f FILE or -b VALUES")
@@ -97,7 +97,7 @@ def fit(model: Any, args: argparse.Namespace) -> None:
             fills={"fparam": facts.default_fparam} if facts.default_fparam else None, fparam=facts.dim_fparam,
             aparam=facts.dim_aparam, selected=facts.output.get("sel_type"),
         )  # fmt: skip
-    labels = [*LABELS, *(name for name in names if name)]
+    labels = [*LABELS, *facts.inputs, *(name for name in names if name)]
     batches = []
     for k, system in enumerate(systems):
         cache = GraphCache([system], facts.rcut, model.seen_pairs(), labels=labels)
@@ -112,11 +112,10 @@ def fit(model: Any, args: argparse.Namespace) -> None:
             raise InputError(f"dp change-bias: the data hold no {names[0]}; expected {names[0]}.npy in one system")
         store(model, found.bias)
         return
-    energy = facts.kind == "energy"
-    engine = PlainEngine(model) if energy else OutputEngine(model)
+    engine = make_engine(model)
 
     def predict(batch: Any) -> np.ndarray:
         prediction = engine(batch, with_forces=False, create_graph=False)
-        return (prediction.energy if energy else prediction.total).detach().numpy()
+        return (prediction.energy if hasattr(prediction, "energy") else prediction.total).detach().numpy()
 
     change_bias(model, batches, predict)

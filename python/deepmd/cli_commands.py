@@ -117,7 +117,7 @@ def _model_devi(parser: Parser) -> None:
 
 
 def _convert_backend(parser: Parser) -> None:
-    parser.add_argument("INPUT", help="model to read; its suffix tells the format")
+    parser.add_argument("INPUT", help="model to read: .dp, .yaml, .pth, or a checkpoint .pt, of DeePMD-kit too")
     parser.add_argument("OUTPUT", help="model to write: .dp, .yaml or .pth")
     parser.add_argument("--atomic-virial", action="store_true", help="accepted: atomic virials are always available")
 

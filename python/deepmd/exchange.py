@@ -31,7 +31,7 @@ TREE_SUFFIXES = (".dp", *YAML_SUFFIXES)
 VARIABLE_PATH = re.compile(r"^/variable_\d{4,}$")
 
 # What this program can evaluate, with the range of @version that is understood.
-MODEL_TYPES = {"standard": (1, 2), "pairtab": (1, 2), "zbl": (1, 2), "linear": (1, 2)}
+MODEL_TYPES = {"standard": (1, 2), "pairtab": (1, 2), "zbl": (1, 2), "linear": (1, 2), "spin_ener": (1, 2)}
 DESCRIPTOR_TYPES = {
     "se_e2_a": (1, 2),
     "se_r": (1, 2),
@@ -39,6 +39,7 @@ DESCRIPTOR_TYPES = {
     "dpa1": (1, 2),
     "se_atten_v2": (1, 2),
     "se_e3_tebd": (1, 1),
+    "se_a_tpe": (1, 1),
     "dpa2": (1, 3),
     "dpa3": (1, 2),
     "hybrid": (1, 1),
@@ -197,7 +198,7 @@ def check_supported(tree: dict) -> None:
 
 def _check_model(model: dict) -> None:
     _check_kind("model type", model, MODEL_TYPES)
-    for part in model.get("models", []):
+    for part in (*model.get("models", []), *([model["backbone_model"]] if "backbone_model" in model else [])):
         _check_model(part)
     if model["type"] != "standard":
         return
@@ -233,7 +234,15 @@ def describe(tree: dict) -> list[str]:
     """What a tree holds, one statement a line: type map, descriptor, widths, biases."""
     model = tree["model"]
     lines = [f"model type      : {model.get('type')}", f"type map        : {' '.join(model.get('type_map', []))}"]
+    if "spin" in model:
+        lines.append(f"spins           : {model['spin']}, with virtual atoms in this model:")
+        return lines + describe({**tree, "model": model["backbone_model"]})
     descriptor, fitting = model.get("descriptor"), model.get("fitting")
+    for number, part in enumerate(model.get("models", [])):
+        lines += [f"part {number + 1}          : {line}" for line in describe({"model": part})]
+    if "tab" in model:
+        tab = model["tab"]
+        lines.append(f"table           : {tab.get('rmin')} to {tab.get('rmax')} A in steps of {tab.get('hh')} A")
     if isinstance(descriptor, dict):
         lines += _describe_descriptor(descriptor)
     if isinstance(fitting, dict):
@@ -248,9 +257,18 @@ def describe(tree: dict) -> list[str]:
     distance = (tree.get(VARIABLES) or {}).get("min_nbor_dist")
     if distance is not None:
         lines.append(f"min distance    : {np.ravel(distance)[0]:.6f} A")
+    lines += [f"beware          : DeePMD-kit's PyTorch backend reads a two-sided {kind} as one-sided"
+              for kind in _one_sided_in_the_peer(model)]  # fmt: skip
     _, arrays = flatten(model)
     lines.append(f"numbers stored  : {sum(array.size for array in arrays.values())} in {len(arrays)} arrays")
     return lines
+
+
+def _one_sided_in_the_peer(model: dict) -> list[str]:
+    """Descriptors with a net for each pair of types, of which DeePMD-kit takes only some without a word."""
+    descriptor = model.get("descriptor") or {}
+    parts = [descriptor, *descriptor.get("list", [])]
+    return ["se_e2_r" for part in parts if part.get("type") == "se_r" and not part.get("type_one_side", True)]
 
 
 def _or_zero(value: Any) -> Any:
@@ -264,6 +282,11 @@ def _describe_descriptor(descriptor: dict) -> list[str]:
     if "rcut" in descriptor:
         lines.append(f"rcut, rcut_smth : {descriptor['rcut']} {descriptor.get('rcut_smth')} A")
         lines.append(f"sel             : {descriptor.get('sel')}")
+    for block, args in (("repinit", "repinit_args"), ("repformer", "repformer_args"), ("repflow", "repflow_args")):
+        if args in descriptor:
+            keys = "rcut nsel neuron nlayers g1_dim g2_dim n_dim e_dim a_dim e_rcut a_rcut".split()
+            sizes = [f"{key} {descriptor[args][key]}" for key in keys if key in descriptor[args]]
+            lines.append(f"{block:<16}: {', '.join(sizes)}")
     if "neuron" in descriptor:
         sizes = f"{descriptor['neuron']}, axis {descriptor.get('axis_neuron', '-')}"
         sided = " one-sided" if descriptor.get("type_one_side") else ""
@@ -276,14 +299,19 @@ def _describe_descriptor(descriptor: dict) -> list[str]:
 
 def _describe_fitting(fitting: dict) -> list[str]:
     lines = [f"fitting         : {fitting.get('type')} {fitting.get('neuron')}, {fitting.get('activation_function')}"]
+    if fitting.get("type") != "ener":
+        outputs = [np.shape(layer[VARIABLES]["w"])[1] for net in fitting["nets"]["networks"] for layer in net["layers"]]
+        lines.append(f"predicts        : {fitting.get('var_name', fitting.get('type'))}, {outputs[-1]} outputs an atom")
     if fitting.get("numb_fparam") or fitting.get("numb_aparam"):
         lines.append(f"fparam, aparam  : {fitting.get('numb_fparam')} {fitting.get('numb_aparam')}")
     return lines
 
 
 def load_tree(path: str | os.PathLike) -> dict:
-    """The neutral tree of any model file of this program: .dp, .yaml or a frozen .pth."""
+    """The neutral tree of any model file: .dp, .yaml, a frozen .pth of this program, or a checkpoint (.pt)."""
     path = Path(path)
+    if path.suffix.lower() == ".pt":
+        return _of_checkpoint(path)
     if path.suffix.lower() != ".pth":
         return read_tree(path)
     from deepmd import model_file
@@ -294,11 +322,25 @@ def load_tree(path: str | os.PathLike) -> dict:
     return tree
 
 
+def _of_checkpoint(path: Path) -> dict:
+    """The tree of a checkpoint, of this program or of DeePMD-kit's PyTorch backend."""
+    from deepmd import foreign_checkpoint
+
+    if foreign_checkpoint.is_foreign(path):
+        return foreign_checkpoint.read_tree(path)
+    from deepmd.train.checkpoint import load_model
+
+    model, _ = load_model(path)
+    distance = model.min_pair_distance
+    variables = {} if distance is None else {"min_nbor_dist": np.array(distance)}
+    return {"model": model.serialize(), "model_def_script": model.section, VARIABLES: variables}
+
+
 def main(args: argparse.Namespace) -> None:
-    """``dp convert-backend INPUT OUTPUT``: between .dp/.yaml and .pth, and between .dp and .yaml."""
+    """``dp convert-backend INPUT OUTPUT``: from .dp, .yaml, .pth and .pt to .dp, .yaml and .pth."""
     source, target = Path(args.INPUT), Path(args.OUTPUT)
-    known = (*TREE_SUFFIXES, ".pth")
-    for role, path in (("input", source), ("output", target)):
+    written = (*TREE_SUFFIXES, ".pth")
+    for role, path, known in (("input", source, (*written, ".pt")), ("output", target, written)):
         if path.suffix.lower() not in known:
             raise ModelError(f"the {role} {path} has the suffix '{path.suffix}', expected one of {', '.join(known)}")
     tree = load_tree(source)

@@ -117,7 +117,7 @@ def selftest_frames(model: Any) -> dict[str, np.ndarray]:
             frame["cell"] = frame_cell
         frame.update(selftest_parameters(model, len(types), generator))
         pairs = find_pairs(positions, frame_cell, model.facts().rcut)
-        frame.update(evaluate(model, pairs, types, frame.get("fparam"), frame.get("aparam")))
+        frame.update(evaluate(model, pairs, types, *(frame.get(k) for k in ("fparam", "aparam", "spin"))))
         if not all(np.isfinite(value).all() for value in frame.values()):
             raise ModelError("freeze: the model returns non-finite energies or forces; freeze an earlier checkpoint")
         frames.update({f"{k}.{name}": np.asarray(value) for name, value in frame.items()})
@@ -125,8 +125,11 @@ def selftest_frames(model: Any) -> dict[str, np.ndarray]:
 
 
 def selftest_parameters(model: Any, n_atoms: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """Random parameters of the size that the data had: fparam [dim] and aparam [n_atoms, dim] where there are some."""
+    """Random parameters of the size that the data had: fparam [dim], aparam [n_atoms, dim], spin [n_atoms, 3]."""
     found: dict[str, np.ndarray] = {}
+    if "spin" in model.facts().inputs:
+        longest = model.facts().output["reach"] / max(model.facts().output["virtual_scale"])
+        found["spin"] = generator.uniform(-0.5, 0.5, size=(n_atoms, 3)) * longest
     for fitting in model.fittings():
         if fitting.dim_fparam and "fparam" not in found:
             spread = generator.normal(size=fitting.dim_fparam)

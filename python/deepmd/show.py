@@ -82,7 +82,7 @@ def _as_dict(section: Any) -> dict[str, Any]:
 
 def parameter_counts(tree: dict[str, Any]) -> dict[str, int]:
     """Stored numbers by part of the model, and their sum."""
-    model = tree["model"]
+    model = tree["model"].get("backbone_model", tree["model"])
     names = {"descriptor": "descriptor", "fitting": "fitting-net", "models": "models"}
     parts = {names[key]: model[key] for key in names if key in model}
     counts = {name: sum(array.size for array in flatten(part)[1].values()) for name, part in parts.items()}
@@ -112,6 +112,7 @@ def _nested(value: Any) -> bool:
 def answer(attribute: str, contents: Contents) -> list[str]:
     """The lines for one attribute of the command line."""
     model, section = contents.tree["model"], contents.section
+    model = model.get("backbone_model", model)
     if attribute == "model-branch":
         raise InputError("model-branch was asked for, but the model has a single task and therefore no branches")
     if attribute == "type-map":

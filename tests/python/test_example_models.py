@@ -29,6 +29,15 @@ def folder(tmp_path):
     return tmp_path / "run"
 
 
+def test_spins(folder, shared):
+    jdata = short("spin")
+    jdata["model"]["data_stat_nbatch"] = 1
+    shutil.copytree(shared("spin", "data_reformat"), folder / "spin_data")
+    for part in ("training_data", "validation_data"):
+        jdata["training"][part]["systems"] = "spin_data/data_2"
+    run(folder, jdata, skip_neighbor_stat=True, check_data=False)
+
+
 def test_several_tasks(folder, tmp_path):
     jdata = short("multi_task")
     for branch in jdata["model"]["model_dict"].values():

@@ -50,12 +50,15 @@ def predict(model: Any, frame: dict[str, np.ndarray], types: np.ndarray) -> dict
     if gradient is None:
         return {"out0": total, "out1": atomic}
     parts = [assemble(pairs, gradient[:, c], n) for c in range(gradient.shape[1])]
-    return {
+    found = {
         "atomic": atomic, "global": total, "full.a": atomic, "full.g": total,
         "full.force": np.stack([forces for forces, _ in parts]),
         "full.virial": np.stack([virial for _, virial in parts]),
-        "full.atom_virial": np.stack([atom_virial(pairs, gradient[:, c], n) for c in range(gradient.shape[1])]),
     }  # fmt: skip
+    if not any(one.passes_messages for one in model.descriptors()):
+        shares = [atom_virial(pairs, gradient[:, c], n) for c in range(gradient.shape[1])]
+        found["full.atom_virial"] = np.stack(shares)
+    return found
 
 
 def atom_virial(pairs: Any, gradient: np.ndarray, n: int) -> np.ndarray:

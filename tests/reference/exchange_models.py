@@ -136,6 +136,9 @@ def exchange_frames(model: torch.nn.Module) -> dict[str, Frame]:
                         ("outside", "outside the cell")):  # fmt: skip
         frame = make_frames(seed=11)[shape]
         frame.types[0] = 0
+        if any(one.passes_messages for one in model.descriptors()) and frame.cell is not None:
+            inside = frame.positions @ np.linalg.inv(frame.cell)  # atomic virials depend on images there
+            frame.positions = (inside - np.floor(inside)) @ frame.cell
         frame.fparam = rng.normal(size=facts.dim_fparam) if facts.dim_fparam else None
         frame.aparam = rng.normal(size=(len(frame.types), facts.dim_aparam)) if facts.dim_aparam else None
         found[name] = frame

@@ -111,11 +111,13 @@ BASES: dict[str, dict[str, Any]] = {
     "model[linear_ener]": {"models": [{"type": "frozen", "model_file": "graph.pth"}]},
     "descriptor[se_atten]": {"sel": 10},
     "descriptor[dpa1]": {"sel": 10},
+    **{f"descriptor[{name}]": {"sel": [4, 8]} for name in ("se_a_tpe", "se_a_ebd", "se_a_ebd_v2", "se_a_tpe_v2")},
     "descriptor[se_atten_v2]": {"sel": 10},
     "descriptor[se_e3_tebd]": {"sel": 10},
     "descriptor[dpa2]": {"repinit": RANGE, "repformer": dict(RANGE)},
     "descriptor[dpa3]": {"repflow": FLOW},
     "descriptor[hybrid]": {"list": [{"type": "se_e2_a", **SMOOTH}]},
+    "spin": {"use_spin": [True, False], "virtual_scale": 0.3},
     "fitting_net[property]": {"property_name": "gap"},
     "loss[tensor]": {"pref": 1.0, "pref_atomic": 1.0},
 }
@@ -161,6 +163,16 @@ def input_with(path: str, value: Any) -> dict[str, Any]:
         training = {"data_dict": TASKS["training"]["data_dict"], "num_epoch_dict": {"a": 1, "b": 2}}
         return copy.deepcopy({**TASKS, "training": training})
     data = copy.deepcopy(WHOLE)
+    if path.startswith(("loss[ener_spin]", "model/spin")):
+        data["model"]["spin"] = dict(BASES["spin"])
+        data["loss"] = {"type": "ener_spin"}
+    if path == "model/spin":
+        return data
+    if path in ("model/spin/virtual_len", "model/spin/spin_norm"):
+        data["model"]["spin"] = {"use_spin": [True, False], "virtual_len": [0.3], "spin_norm": [1.2]}
+        return data
+    if path in ("model/spin/use_spin", "model/spin/virtual_scale"):
+        return data
     section, segments = data, [re.fullmatch(r"(\w+)(?:\[(\w+)\])?", part).groups() for part in path.split("/")]
     for depth, (name, tag) in enumerate(segments):
         last = depth == len(segments) - 1

@@ -117,9 +117,10 @@ def differences(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> d
     worst: dict[str, float] = {}
     for key in theirs:
         frame, quantity = key.split(".", 1)
-        mine, other = ours[key], stored(quantity, theirs[key], len(ours[f"{frame}.atype"]))
-        if quantity.startswith("full.") and np.size(mine) != np.size(other):
-            continue  # the peer has no such derivative
+        mine = ours[key] if key in ours else None
+        other = stored(quantity, theirs[key], len(ours[f"{frame}.atype"]))
+        if mine is None or (quantity.startswith("full.") and np.size(mine) != np.size(other)):
+            continue  # the peer has no such derivative, or another definition (see agreement_with_peer.py)
         worst[quantity] = max(worst.get(quantity, 0.0), float(np.abs(np.ravel(mine) - np.ravel(other)).max()))
     return worst
 

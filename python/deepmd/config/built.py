@@ -17,14 +17,14 @@ from .messages import fail, listed, nearest, show
 BUILT: dict[str, tuple[str, ...]] = {
     "model/type": ("standard", "pairtab", "frozen", "linear_ener"),
     "model/descriptor/type": (
-        *("se_e2_a", "se_e2_r", "se_e3", "se_atten", "se_atten_v2", "se_e3_tebd", "dpa2", "dpa3", "hybrid"),
+        *("se_e2_a", "se_e2_r", "se_e3", "se_atten", "se_atten_v2", "se_e3_tebd", "dpa2", "dpa3", "se_a_tpe", "hybrid"),
     ),
     "model/fitting_net/type": ("ener", "dipole", "polar", "dos", "property"),
     "learning_rate/type": ("exp", "cosine", "wsd"),
     "learning_rate/scale_by_worker": ("linear", "sqrt", "none"),
     "learning_rate/decay_type": ("inverse_linear", "cosine", "linear"),
     "optimizer/type": ("Adam", "AdamW"),
-    "loss/type": ("ener", "tensor", "dos", "property"),
+    "loss/type": ("ener", "ener_spin", "tensor", "dos", "property"),
     "loss/loss_func": ("mse", "mae"),
     "precision": ("default", "float32", "float64"),
     "activation_function": (
@@ -47,11 +47,11 @@ DOCUMENTED: dict[str, tuple[str, ...]] = {
     "model/type": ("dpa4", "DPA4", "SeZM", "sezm", "pairwise_dprc"),
     "model/descriptor/type": (
         *("dpa4", "DPA4", "SeZM", "sezm", "dpa4c", "DPA4C", "loc_frame", "se_a_mask"),
-        *("se_a_tpe", "se_a_ebd", "se_a_ebd_v2", "se_a_tpe_v2"),
+        *("se_a_ebd_v2", "se_a_tpe_v2"),
     ),
     "model/fitting_net/type": ("population", "dpa4_ener", "sezm_ener"),
     "optimizer/type": ("LKF", "AdaMuon", "HybridMuon"),
-    "loss/type": ("ener_spin", "population", "dens"),
+    "loss/type": ("population", "dens"),
     "precision": ("float16", "bfloat16"),
 }
 
@@ -99,7 +99,6 @@ FIXED: dict[str, tuple[Any, ...]] = {
 REFUSED: dict[str, str] = {
     "model/type_embedding": "a type embedding",
     "model/modifier": "a model modifier (long-range electrostatics)",
-    "model/spin": "spin models",
     "model/compress": "compression inside the input file",
     "model/lora": "low-rank fine-tuning",
     "model/fitting_net/layer_name": "layers shared by name",

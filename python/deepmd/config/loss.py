@@ -6,9 +6,11 @@ from typing import Any
 
 from dargs import Argument, Variant
 
-from . import loss_outputs
+from . import loss_outputs, loss_spin
 from .built import check_choice
 from .messages import require
+
+OTHERS = {"ener_spin": (loss_spin.schema, loss_spin.check), **loss_outputs.KINDS}
 
 # Name, quantity, label file, prefactor at the start and at the limit.
 _TERMS = (
@@ -81,7 +83,7 @@ def _energy() -> Argument:
 
 def argument() -> Argument:
     """The schema of `loss`."""
-    others = [schema() for schema, _ in loss_outputs.KINDS.values()]
+    others = [schema() for schema, _ in OTHERS.values()]
     choice = Variant("type", [_energy(), *others], optional=True, default_tag="ener", doc="The kind of loss.")
     return Argument(
         "loss",
@@ -96,8 +98,8 @@ def argument() -> Argument:
 
 def check(section: dict[str, Any], path: str = "loss") -> None:
     """Check the values of a section whose types are right."""
-    if section.get("type") in loss_outputs.KINDS:
-        loss_outputs.KINDS[section["type"]][1](section, path)
+    if section.get("type") in OTHERS:
+        OTHERS[section["type"]][1](section, path)
         return
     _check_energy(section, path)
 

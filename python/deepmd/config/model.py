@@ -6,7 +6,7 @@ from typing import Any
 
 from dargs import Argument, Variant
 
-from . import descriptor, fitting
+from . import descriptor, fitting, spin
 from .descriptor.shared import check_pairs
 from .messages import nearest, require
 
@@ -15,6 +15,7 @@ def _standard() -> Argument:
     fields = [
         descriptor.argument(),
         fitting.argument(),
+        spin.argument(),
         Argument("model_branch_alias", list[str], optional=True, default=[], doc="Other names of a task; empty here."),
         Argument("info", dict, optional=True, default={}, doc="Free notes that travel with the model."),
         Argument(
@@ -174,6 +175,8 @@ def _check_standard(section: dict[str, Any], path: str) -> None:
     type_map = section["type_map"]
     descriptor.check(section["descriptor"], f"{path}/descriptor", type_map)
     fitting.check(section["fitting_net"], f"{path}/fitting_net", type_map)
+    if section["spin"] is not None:
+        spin.check(section, path)
     if section["use_srtab"] is None:
         return
     low, high = section.get("sw_rmin"), section.get("sw_rmax")

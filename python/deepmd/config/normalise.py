@@ -50,15 +50,20 @@ def _one_task(data: dict[str, Any]) -> dict[str, Any]:
     return {name: data[name] for name in schema.sub_fields if name in data}
 
 
-LOSS_OF = {"ener": "ener", "dipole": "tensor", "polar": "tensor", "dos": "dos", "property": "property"}
-"""The loss that goes with each fitting."""
+LOSS_OF = {
+    **{"ener": "ener", "spin": "ener_spin"},
+    **{"dipole": "tensor", "polar": "tensor", "dos": "dos", "property": "property"},
+}
+"""The loss that goes with each fitting, or with spins."""
 
 
 def agree(model_section: dict[str, Any], loss_section: dict[str, Any]) -> None:
     """The loss must be one of what the model predicts."""
     fitting = (model_section.get("fitting_net") or {}).get("type", "ener")
+    fitting = "spin" if model_section.get("spin") else fitting
     kind, wanted = loss_section.get("type", "ener"), LOSS_OF[fitting]
-    require(kind == wanted, "loss/type", kind, f"'{wanted}', as model/fitting_net/type is '{fitting}'")
+    words = "the model has spins" if fitting == "spin" else f"model/fitting_net/type is '{fitting}'"
+    require(kind == wanted, "loss/type", kind, f"'{wanted}', as {words}")
 
 
 def trim(value: Any) -> Any:

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 LABELS = {
     "energy": ("energy", "atom_ener"),
+    "spin": ("energy", "atom_ener"),
     "polar": ("polarizability", "atomic_polarizability"),
     "dos": ("dos", "atom_dos"),
 }

@@ -31,7 +31,12 @@ def set_row_statistics(model: Any, batches: Iterable[Batch]) -> None:
     """
     for descriptor in model.descriptors():
         for environment in descriptor.environments():
-            fill_environment(environment, batches)
+            fill_environment(environment, row_batches(model, batches))
+
+
+def row_batches(model: Any, batches: Iterable[Batch]) -> Iterable[Batch]:
+    """The batches as the model's descriptor sees them; virtual atoms come in where there are some."""
+    return [model.row_batch(batch) for batch in batches] if hasattr(model, "row_batch") else batches
 
 
 def fill_environment(environment: Environment, batches: Iterable[Batch]) -> None:

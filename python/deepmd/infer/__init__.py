@@ -11,6 +11,7 @@ from deepmd.infer.deep_eval import DeepEval, DeepPotential
 from deepmd.infer.deep_polar import DeepGlobalPolar, DeepPolar
 from deepmd.infer.deep_pot import DeepPot
 from deepmd.infer.deep_property import DeepProperty
+from deepmd.infer.deep_spin import DeepSpin
 
 __all__ = [
     "DeepDOS",
@@ -21,5 +22,6 @@ __all__ = [
     "DeepPot",
     "DeepPotential",
     "DeepProperty",
+    "DeepSpin",
     "calc_model_devi",
 ]

@@ -43,6 +43,7 @@ class DeepEval:
 
     kinds: dict[str, type[DeepEval]] = {}
     kind: str | None = None
+    extra_inputs: tuple[str, ...] = ()  # fields of atoms that `eval` needs beside the parameters
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

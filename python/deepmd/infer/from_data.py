@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.errors import DataError
 from deepmd.keys import field as field_of
 
 
@@ -33,7 +34,10 @@ def require_parameters(system: Any, model: Any) -> tuple[str, ...]:
     optional = "fparam" in widths and model.has_default_fparam()
     fills = {"fparam": model.metadata["default_fparam"]} if optional else None
     system.require(fills=fills, **widths)
-    return tuple(widths)
+    for name in model.extra_inputs:
+        if not system.has(name):
+            raise DataError(f"{system.name}: there is no {name}.npy, which the model needs; add the file")
+    return (*widths, *model.extra_inputs)
 
 
 def iterate(

@@ -41,7 +41,12 @@ def open_frozen(file: str | os.PathLike, run_selftest: bool = True, **choice: st
     """
     from deepmd import model_file
 
-    if model_file.read(file).metadata["kind"] not in CORE_KINDS:
+    kind = model_file.read(file).metadata["kind"]
+    if kind == "spin":
+        from deepmd.infer.scripted_spin import ScriptedSpin
+
+        return ScriptedSpin(file, run_selftest, **choice)
+    if kind not in CORE_KINDS:
         from deepmd.infer.scripted import ScriptedModel
 
         return ScriptedModel(file, run_selftest, **choice)

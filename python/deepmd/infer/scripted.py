@@ -132,7 +132,7 @@ class ScriptedModel:
         for k in range(int(self._frozen.metadata["selftest"]["n_frames"])):
             frame = {name.split(".", 1)[1]: array for name, array in stored.items() if name.startswith(f"{k}.")}
             pairs = find_pairs(frame["positions"], frame.get("cell"), self.rcut)
-            ours = evaluate(self._module, pairs, frame["types"], frame.get("fparam"), frame.get("aparam"))
+            ours = evaluate(self._module, pairs, frame["types"], *(frame.get(k) for k in ("fparam", "aparam", "spin")))
             for name, value in ours.items():
                 difference = np.abs(np.asarray(value) - frame[name]).max(initial=0.0)
                 worst = max(worst, float(difference) if np.isfinite(difference) else np.inf)

@@ -10,9 +10,11 @@ from typing import Any
 
 from deepmd.measure.energy import COMPONENTS, EnergyMeasure
 from deepmd.measure.outputs import ScalarsMeasure, TensorMeasure
+from deepmd.measure.spin import SpinMeasure
 
 MEASURES: dict[str, Any] = {
     "energy": EnergyMeasure(),
+    "spin": SpinMeasure(),
     "dipole": TensorMeasure("Dipole", "dipole", list("xyz")),
     "polar": TensorMeasure("Polarizability", "polarizability", [f"p{ab}" for ab in COMPONENTS]),
     "dos": ScalarsMeasure("DOS", "dos", "Occupation/eV"),

@@ -39,6 +39,7 @@ class EnergyMeasure:
         "atom_energy": Quantity("Atomic ener {}", "eV"),
         "hessian": Quantity("Hessian {}", "eV/Å^2"),
     }
+    details = DETAILS
     label_width = 19
     plotted = ("energy_per_atom", "force", "virial_per_atom", "atom_energy")
     footer = ""
@@ -50,8 +51,11 @@ class EnergyMeasure:
 
     def measure(self, model: Any, frame: DataFrame, atomic: bool, collector: Collector) -> None:
         """One frame."""
+        self.compare(frame, frame.evaluate(model, atomic), atomic, collector)
+
+    def compare(self, frame: DataFrame, predicted: tuple[np.ndarray, ...], atomic: bool, collector: Collector) -> None:
+        """Labels of a frame beside what `eval` gave."""
         labels, n_atoms = frame.labels, len(frame.types)
-        predicted = frame.evaluate(model, atomic)
         energy, force, virial = (array[0] for array in predicted[:3])
         if "energy" in labels:
             collector.add("energy", labels["energy"], energy, 1)
@@ -81,7 +85,7 @@ class EnergyMeasure:
 
     def write_details(self, prefix: str, system: str, result: dict[str, Pairs], number: int) -> None:
         """Appends labels and predictions to the detail files; the header names the first system only."""
-        for key, (suffix, columns) in DETAILS.items():
+        for key, (suffix, columns) in self.details.items():
             if key not in result:
                 continue
             path = Path(prefix).with_suffix(suffix)

@@ -72,6 +72,7 @@ class Quantity:
     form: str
     unit: str = ""
     errors: tuple[str, ...] = ("MAE", "RMSE")
+    width: int = 0  # of the words, where it is not that of the other lines
 
 
 def lines_of(quantities: dict[str, Quantity], errors: dict[str, tuple[float, float]], width: int) -> list[str]:
@@ -82,5 +83,6 @@ def lines_of(quantities: dict[str, Quantity], errors: dict[str, tuple[float, flo
             continue
         for name, value in zip(("MAE", "RMSE"), errors[key], strict=True):
             if name in quantity.errors:
-                lines.append(f"{quantity.form.format(name):<{width}}: {value:e} {quantity.unit}".rstrip())
+                words = quantity.form.format(name).ljust(quantity.width or width)
+                lines.append(f"{words}: {value:e} {quantity.unit}".rstrip())
     return lines

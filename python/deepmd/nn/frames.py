@@ -40,20 +40,34 @@ def assemble(pairs: Pairs, gradient: np.ndarray, n_atoms: int) -> tuple[np.ndarr
 
 
 def evaluate(
-    model: Any, pairs: Pairs, types: np.ndarray, fparam: Any = None, aparam: Any = None
+    model: Any,
+    pairs: Pairs,
+    types: np.ndarray,
+    fparam: Any = None,
+    aparam: Any = None,
+    spin: Any = None,
+    atom_virial: bool = False,
 ) -> dict[str, np.ndarray]:
     """One frame by a torch module (eager or scripted).
 
-    Energy models: energy, forces, virial, atom_energy. Others: the atomic output under the name that the module gives
-    it (atom_dipole, ...) and, where there are derivatives, forces [width, n, 3] and virial [width, 3, 3] by component.
+    Energy models: energy, forces, virial, atom_energy, with spins force_mag, if asked atom_virial [n, 3, 3].
+    Others: the atomic output under the name that the module gives it (atom_dipole, ...) and, where there are
+    derivatives, forces [width, n, 3] and virial [width, 3, 3] by component.
     """
     n = len(types)
-    result = {key: value.detach().numpy() for key, value in model(*arguments(pairs, types, fparam, aparam)).items()}
+    inputs = arguments(pairs, types, fparam, aparam, spin)
+    result = {key: value.detach().numpy() for key, value in model(*inputs).items()}
     gradient = result.pop("pair_gradient", None)
     if "atom_energy" in result:
         forces, virial = assemble(pairs, gradient, n)
-        atom_energy = result["atom_energy"]
-        return {"energy": np.array([atom_energy.sum()]), "forces": forces, "virial": virial, "atom_energy": atom_energy}
+        energies = result["atom_energy"]
+        found = {"energy": np.array([energies.sum()]), "forces": forces, "virial": virial, "atom_energy": energies}
+        if "spin_gradient" in result:
+            found["force_mag"] = -result["spin_gradient"]
+        if atom_virial:
+            found["atom_virial"] = np.zeros((n, 3, 3))
+            np.add.at(found["atom_virial"], pairs.neighbors, -np.einsum("pa,pb->pab", gradient, pairs.vectors))
+        return found
     if gradient is not None:
         parts = [assemble(pairs, gradient[:, c], n) for c in range(gradient.shape[1])]
         result["forces"] = np.stack([forces for forces, _ in parts])
@@ -61,8 +75,10 @@ def evaluate(
     return result
 
 
-def arguments(pairs: Pairs, types: np.ndarray, fparam: Any = None, aparam: Any = None) -> tuple[Any, ...]:
-    """A frame as the arguments of a model's `forward`; fparam [dim], aparam [n, dim]."""
+def arguments(
+    pairs: Pairs, types: np.ndarray, fparam: Any = None, aparam: Any = None, spin: Any = None
+) -> tuple[Any, ...]:
+    """A frame as the arguments of a model's `forward`; fparam [dim], aparam [n, dim], spin [n, 3]."""
     n = len(types)
     frame = None if fparam is None else torch.as_tensor(np.broadcast_to(fparam, (n, np.size(fparam))).copy())
     atomic = None if aparam is None else torch.as_tensor(np.asarray(aparam, dtype=np.float64).reshape(n, -1))
@@ -74,4 +90,5 @@ def arguments(pairs: Pairs, types: np.ndarray, fparam: Any = None, aparam: Any =
         n,
         frame,
         atomic,
+        *(() if spin is None else (torch.as_tensor(np.asarray(spin, dtype=np.float64).reshape(n, 3)),)),
     )

@@ -14,10 +14,11 @@ from deepmd.data import Sampler, System, load_systems, stat_file
 from deepmd.data.graph import Batch, GraphCache
 from deepmd.data.output_bias import change_bias
 from deepmd.data.statistics import set_statistics
-from deepmd.errors import InputError
+from deepmd.errors import DataError, InputError
 from deepmd.nn.model import build
 from deepmd.nn.nodes import NodeEngine
 from deepmd.nn.plain import OutputEngine, PlainEngine
+from deepmd.nn.spin_engine import SpinEngine
 from deepmd.train import checkpoint
 from deepmd.train.files import write_json
 from deepmd.train.losses import make_loss
@@ -114,6 +115,8 @@ def open_task(
     """Model with random weights, loss, training and validation data; seeds: of the order of the two."""
     section = jdata["training"]
     model = build(jdata["model"])
+    if "spin" in model.facts().inputs:
+        cover_spins(model, [*systems, *(valid or [])])
     loss = make_loss(jdata["loss"], float(jdata["learning_rate"]["start_lr"]), model)
     training = open_source(section["training_data"], systems, model, loss, seeds[0])
     if valid is None:
@@ -121,6 +124,19 @@ def open_task(
     validation = open_source(section["validation_data"], valid, model, loss, seeds[1])
     validation.n_batches = int(section["validation_data"].get("numb_btch", 1))
     return model, loss, training, validation
+
+
+def cover_spins(model: Any, systems: list[System]) -> None:
+    """Tells the model how long the spins of each type are in the data, so that its lists reach far enough."""
+    longest = np.zeros(model.n_types)
+    for system in systems:
+        if not system.has("spin"):
+            raise DataError(f"{system.name}: there is no spin.npy, which models with spins need; add the file")
+        for k in range(system.n_frames):
+            data = system.frames([k], ("spin",))
+            real = data["types"][0] >= 0
+            np.maximum.at(longest, data["types"][0][real], np.linalg.norm(data["spin"][0][real], axis=1))
+    model.cover(torch.from_numpy(longest))
 
 
 def start_statistics(model: Any, training: Source, jdata: dict[str, Any]) -> None:
@@ -167,7 +183,7 @@ def open_source(section: dict[str, Any], systems: list[System], model: Any, loss
     sampler = Sampler(systems, section["batch_size"], section["auto_prob"], section.get("sys_probs"), seed)
     for line in sampler.summary("Validation" if "numb_btch" in section else "Training").splitlines():
         log.info(line)
-    labels = [*loss.labels, *(name for name in ("fparam", "aparam") if widths[name])]
+    labels = [*loss.labels, *facts.inputs, *(name for name in ("fparam", "aparam") if widths[name])]
     return Source(GraphCache(systems, facts.rcut, model.seen_pairs(), labels=labels), sampler)
 
 
@@ -184,6 +200,8 @@ def sample(source: Source, section: dict[str, Any]) -> list[Batch]:
 
 def make_engine(model: Any, hessian: bool = False) -> NodeEngine | PlainEngine | OutputEngine:
     """The fastest engine that serves the model and its loss."""
+    if model.facts().kind == "spin":
+        return SpinEngine(model)
     if model.facts().kind != "energy":
         return OutputEngine(model)
     if hessian or not NodeEngine.supports(model):

@@ -111,7 +111,7 @@ def load(path: str | Path) -> dict[str, Any]:
                 f"{path}: this is a frozen model, expected a checkpoint; use --init-frz-model", "DP_ERROR_FORMAT"
             )
         raise ModelError(f"{path}: this is no checkpoint of this program, or it is cut short; expected a .pt file that "
-                         "dp train wrote", "DP_ERROR_FORMAT")  # fmt: skip
+                         "dp train wrote (dp convert-backend reads DeePMD-kit's)", "DP_ERROR_FORMAT")  # fmt: skip
     if hashlib.sha256(content[: -model_file.N_DIGITS]).hexdigest().encode() != content[-model_file.N_DIGITS :]:
         others = [p.name for p in path.parent.glob("*-*.pt") if p != path]
         raise ModelError(f"{path}: the checkpoint is damaged (its checksum does not match); use another one "

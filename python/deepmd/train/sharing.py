@@ -8,7 +8,7 @@ import torch
 
 from deepmd.config.multi_task import Link
 from deepmd.data.graph import Batch
-from deepmd.data.statistics import fill_parameters, moments, set_from_moments
+from deepmd.data.statistics import fill_parameters, moments, row_batches, set_from_moments
 from deepmd.errors import InputError
 from deepmd.nn.type_embedding import TypeEmbedding
 
@@ -76,9 +76,10 @@ def shared_statistics(models: dict[str, Any], batches: dict[str, list[Batch]], p
     fittings: dict[int, tuple[Any, Weighed]] = {}
     for task, model in models.items():
         own = (weights[task], batches[task])
+        rows = (weights[task], list(row_batches(model, batches[task])))
         for descriptor in model.descriptors():
             for environment in descriptor.environments():
-                environments.setdefault(id(environment), (environment, []))[1].append(own)
+                environments.setdefault(id(environment), (environment, []))[1].append(rows)
         for fitting in model.fittings():
             fittings.setdefault(id(fitting.networks), (fitting, []))[1].append(own)
     for environment, weighed in environments.values():

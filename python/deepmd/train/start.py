@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deepmd import exchange, model_file
+from deepmd import exchange, foreign_checkpoint, model_file
 from deepmd.errors import InputError, ModelError
 from deepmd.nn.model import deserialize
 from deepmd.train import checkpoint
@@ -34,6 +34,13 @@ def read(origin: Origin) -> tuple[Any, dict[str, Any] | None]:
         check_branch(origin)
         return deserialize(model_file.read(origin.path).tree), None
     path = checkpoint.find_checkpoint(origin.path)
+    if foreign_checkpoint.is_foreign(path):
+        if origin.kind == "restart":
+            raise InputError(
+                f"dp train --restart: {path} is a checkpoint of DeePMD-kit, whose optimiser starts anew here; use "
+                "--init-model for its weights"
+            )
+        return deserialize(foreign_checkpoint.read_tree(path)), None
     payload = checkpoint.load(path)
     if "tasks" not in payload:
         check_branch(origin)

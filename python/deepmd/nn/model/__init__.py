@@ -5,6 +5,8 @@ several frames (see `deepmd.nn.model.energy.Potential.forward`) and returns a di
 
     kind      atomic output                     pair_gradient                       value of the frame
     energy    atom_energy [n_centers]           [n_pairs, 3]                        sum
+    spin      atom_energy [n_centers]           [n_pairs, 3], and
+                                                spin_gradient [n_all, 3]            sum
     dipole    atom_dipole [n_centers, 3]        [n_pairs, 3, 3]                     sum
     polar     atom_polar [n_centers, 9]         [n_pairs, 9, 3]                     sum
     dos       atom_dos [n_centers, width]       none                                sum
@@ -12,8 +14,8 @@ several frames (see `deepmd.nn.model.energy.Potential.forward`) and returns a di
 
 pair_gradient[p, c] is the derivative of the summed component c by the vector of pair p. Energy models also have
 `atom_energy`, the others `atom_output`, called with the same arguments, which give the atomic output as one tensor and
-no derivatives. `facts()` gives kind, cutoff and dimensions, `serialize()` the neutral tree. Adding a kind means a
-file here and a line in `deepmd.nn.model.build`.
+no derivatives; models with spins take `spin [n_all, 3]` as one more argument. `facts()` gives kind, cutoff and
+dimensions, `serialize()` the neutral tree. Adding a kind means a file here and a line in `deepmd.nn.model.build`.
 """
 
 from deepmd.nn.model.build import build, deserialize

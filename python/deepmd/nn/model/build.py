@@ -15,6 +15,7 @@ from deepmd.nn.model.composite import LinearModel, TableSwitchModel
 from deepmd.nn.model.energy import EnergyModel
 from deepmd.nn.model.pairtab import PairTableModel
 from deepmd.nn.model.scalars import DosModel, PropertyModel
+from deepmd.nn.model.spin import SpinModel, backbone_section
 from deepmd.nn.model.standard import StandardModel
 from deepmd.nn.model.tensors import DipoleModel, PolarModel
 
@@ -48,6 +49,8 @@ def build_any(section: dict[str, Any]) -> nn.Module:
         models = [build_any(part) for part in parts]
         section["models"] = parts  # with the paths that the parts have found
         return LinearModel(section, models, [part.get("type") == "frozen" for part in parts])
+    if section.get("spin"):
+        return SpinModel(section, build_standard(backbone_section(section)))
     if section.get("use_srtab"):
         network = build_standard(section)
         table = {
@@ -136,6 +139,8 @@ def model_of_tree(tree: dict[str, Any], section: dict[str, Any]) -> nn.Module:
         return PairTableModel.deserialize(tree, section)
     if kind in COMPOSITE:
         return COMPOSITE[kind].deserialize(tree, [model_of_tree(part, {}) for part in tree["models"]])
+    if kind == "spin_ener":
+        return SpinModel.deserialize(tree, model_of_tree(tree["backbone_model"], {}), section)
     fitting = tree.get("fitting", {}).get("type")
     if kind != "standard":
         raise ModelError(f"model type: got {kind!r}, expected one of standard, pairtab, {', '.join(COMPOSITE)}")

@@ -24,3 +24,5 @@ class Facts:
     """How far the surroundings reach that an atom's output depends on, Angstrom; 0 stands for rcut."""
     output: dict[str, Any] = field(default_factory=dict)
     """Models of other kinds than energy: name, width, reduce ("sum" or "mean"), derivatives (bool), sel_type."""
+    inputs: tuple[str, ...] = ()
+    """Fields of atoms that the model needs beside positions, types and parameters."""

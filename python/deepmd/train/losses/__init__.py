@@ -11,10 +11,14 @@ from typing import Any
 from deepmd.errors import InputError
 from deepmd.train.losses.energy import EnergyLoss
 from deepmd.train.losses.outputs import DosLoss, PropertyLoss, TensorLoss
+from deepmd.train.losses.spin import SpinLoss
 
-__all__ = ["DosLoss", "EnergyLoss", "PropertyLoss", "TensorLoss", "make_loss"]
+__all__ = ["DosLoss", "EnergyLoss", "PropertyLoss", "SpinLoss", "TensorLoss", "make_loss"]
 
-OF_KIND = {"energy": "ener", "dipole": "tensor", "polar": "tensor", "dos": "dos", "property": "property"}
+OF_KIND = {
+    **{"energy": "ener", "spin": "ener_spin"},
+    **{"dipole": "tensor", "polar": "tensor", "dos": "dos", "property": "property"},
+}
 
 
 def make_loss(section: dict[str, Any], start_lr: float, model: Any) -> Any:
@@ -28,6 +32,8 @@ def make_loss(section: dict[str, Any], start_lr: float, model: Any) -> Any:
         )
     if kind == "ener":
         return EnergyLoss(section, start_lr)
+    if kind == "ener_spin":
+        return SpinLoss(section, start_lr, facts.output["use_spin"])
     if kind == "tensor":
         return TensorLoss(section, start_lr, facts.output)
     if kind == "dos":

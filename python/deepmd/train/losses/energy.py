@@ -39,9 +39,11 @@ class EnergyLoss:
     section: normalised `loss` section. start_lr: learning rate that the prefactors are measured by.
     """
 
+    names = TERMS
+
     def __init__(self, section: dict[str, Any], start_lr: float):
         self.start_lr = start_lr
-        self.terms = active_terms(section, TERMS)
+        self.terms = active_terms(section, self.names)
         self.n_coordinates = int(section.get("numb_generalized_coord", 0))
         self.relative_f = section.get("relative_f")
         self.weighted_energy = bool(section.get("enable_atom_ener_coeff", False))
@@ -63,7 +65,7 @@ class EnergyLoss:
     @property
     def labels(self) -> tuple[str, ...]:
         """Fields that the batches have to carry."""
-        return tuple(dict.fromkeys([*LABELS, *(name for k in self.terms for name in TERMS[k])]))
+        return tuple(dict.fromkeys([*LABELS, *(name for k in self.terms for name in self.names[k])]))
 
     @property
     def widths(self) -> dict[str, int]:
@@ -82,7 +84,7 @@ class EnergyLoss:
         report = {}
         kind = "mae" if self.mae else "rmse"
         for k, term in self.terms.items():
-            if not all(batch.found[name] for name in TERMS[k]):
+            if not all(batch.found[name] for name in self.names[k]):
                 report[f"{kind}_{k}"] = math.nan
                 continue
             loss, error = self._term(k, prediction, batch)
