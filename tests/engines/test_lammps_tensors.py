@@ -64,8 +64,8 @@ def test_groups_lengths_and_moving_atoms(tensors, models, tmp_path):
     frame = make_frames()["bulk"]
     path = tensors["dipole"]
     job = make_job("run", frame, str(models["plain"]), units="electron", steps=10, before_run=(
-        f"group few id 1:20\ncompute t few deeptensor/atom {path}\nvelocity all create 2000 3 loop geom\nfix n all nve\n"
-        "timestep 1.0\ndump t all custom 10 run.tensors id c_t[1] c_t[2] c_t[3]\n"
+        f"group few id 1:20\ncompute t few deeptensor/atom {path}\n"
+        "velocity all create 2000 3 loop geom\nfix n all nve\ntimestep 1.0\ndump t all custom 10 run.tensors id c_t[1] c_t[2] c_t[3]\n"
         "dump_modify t sort id format float %.17g"))  # fmt: skip
     result = lammps_run.run_jobs([job], tmp_path)["run"]
     found = read_tensors(tmp_path / "run.tensors")
@@ -78,9 +78,9 @@ def test_what_the_compute_cannot_do_is_refused(tensors, models, run_cases, tmp_p
     def lines(compute: str, style: str = f"deepmd {models['plain']}", coeff: str = "* * O H") -> list[str]:
         return [
             "units metal", "region box block 0 9 0 9 0 9", "create_box 2 box", "create_atoms 1 single 1 1 1",
-            "create_atoms 2 single 2 1 1", "mass 1 15.999", "mass 2 1.008", f"pair_style {style}", f"pair_coeff {coeff}",
-            f"compute t all deeptensor/atom {compute}", "compute s all reduce sum c_t[1]", "thermo_style custom step c_s pe",
-            "run 0",
+            "create_atoms 2 single 2 1 1", "mass 1 15.999", "mass 2 1.008", f"pair_style {style}",
+            f"pair_coeff {coeff}", f"compute t all deeptensor/atom {compute}", "compute s all reduce sum c_t[1]",
+            "thermo_style custom step c_s pe", "run 0",
         ]  # fmt: skip
 
     dipole = tensors["dipole"]
