@@ -188,7 +188,7 @@ BAD = [
     (f"{D}/type", "se_e2_b", "'se_e2_b'", "did you mean 'se_e2_a'"),
     (f"{F}/type", "population", "documented fitting net", "available: ener"),
     (f"{L}/type", "population", "documented loss"),
-    (f"{L}/type", "ener_spin", "belongs to loss of type 'ener'"),
+    (f"{L}/type", "dens", "documented loss"),
     ("model/type", "pairwise_dprc", "documented model type"),
     ("optimizer/type", "LKF", "documented optimizer", "Adam, AdamW"),
     (f"{D}/precision", "float16", "documented precision", "float32"),

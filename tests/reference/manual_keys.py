@@ -111,6 +111,7 @@ BASES: dict[str, dict[str, Any]] = {
     "model[linear_ener]": {"models": [{"type": "frozen", "model_file": "graph.pth"}]},
     "descriptor[se_atten]": {"sel": 10},
     "descriptor[dpa1]": {"sel": 10},
+    **{f"descriptor[{name}]": {"sel": [4, 8]} for name in ("se_a_tpe", "se_a_ebd", "se_a_ebd_v2", "se_a_tpe_v2")},
     "descriptor[se_atten_v2]": {"sel": 10},
     "descriptor[se_e3_tebd]": {"sel": 10},
     "descriptor[dpa2]": {"repinit": RANGE, "repformer": dict(RANGE)},
