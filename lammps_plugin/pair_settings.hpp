@@ -21,6 +21,8 @@ struct PairSettings {
   std::vector<double> aparam;
   std::string fparam_compute;  // compute ID, "" if none
   std::string aparam_compute;  // compute ID, "" if none
+  std::string ttm_fix;         // fix ID, "" if none
+  bool ttm_as_fparam = false;  // the model takes no aparam: its fparam is the mean temperature
   std::string out_file = "model_devi.out";
   int out_freq = 100;
   bool atomic = false;
