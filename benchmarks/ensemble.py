@@ -19,7 +19,7 @@ TARGETS = {1: 2.4, 10: 1.15}  # out_freq: wanted cost in units of one model's
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--engines", nargs="+", choices=NAMES, metavar="NAME",
-                        default=["spectral float64", "spectral mixed", "peer float64"])  # fmt: skip
+                        help="default: spectral float64, peer float64, and without --quick spectral mixed")  # fmt: skip
     parser.add_argument("--words", default="observers mixed", help="keywords for our pair_style beside the deviation's")
     parser.add_argument("--atoms", type=int, default=192)
     parser.add_argument("--seconds", type=float, default=10)
@@ -28,8 +28,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.seconds, args.repeats = 1.0, 2
+    chosen = args.engines or ["spectral float64", "peer float64", *([] if args.quick else ["spectral mixed"])]
     print(header(f"peer: {peer_versions()}"))
-    engines = available(args.engines, "water", args.quick, ensemble=True)
+    engines = available(chosen, "water", args.quick, ensemble=True)
     if not any(engine.ours for engine in engines):
         engines = [*available(["script"], "water", args.quick, ensemble=True), *engines]
     tasks = {}
