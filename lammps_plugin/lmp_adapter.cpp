@@ -111,6 +111,23 @@ deepmd_input LmpAdapter::input() const {
   return input;
 }
 
+bool LmpAdapter::loses_bonded_pairs(const LAMMPS_NS::Atom& atom, const int* special_flag) const {
+  if (atom.molecular != LAMMPS_NS::Atom::MOLECULAR || atom.nspecial == nullptr) return false;
+  for (int i = 0; i < atom.nlocal; ++i) {
+    if (!sees_type(atom.type[i])) continue;
+    int first = 0;
+    for (int order = 1; order <= 3; ++order) {
+      const int last = atom.nspecial[i][order - 1];
+      for (int k = first; k < last && special_flag[order] == 0; ++k) {
+        const int partner = const_cast<LAMMPS_NS::Atom&>(atom).map(atom.special[i][k]);
+        if (partner >= 0 && sees_type(atom.type[partner])) return true;
+      }
+      first = last;
+    }
+  }
+  return false;
+}
+
 BadGeometry LmpAdapter::find_bad_geometry(double min_distance) const {
   BadGeometry bad;
   for (int k = 0; k < n_all(); ++k) {

@@ -47,6 +47,9 @@ class LmpAdapter {
   /// Input for deepmd_evaluate; it points into this object and lives until the next gather.
   deepmd_input input() const;
 
+  /// Whether bonds of weight 0 (special_flag [4] of LAMMPS' neighbor lists) keep visible pairs off the list. After gather.
+  bool loses_bonded_pairs(const LAMMPS_NS::Atom& atom, const int* special_flag) const;
+
   /// Looks for the reason of a refused geometry among the pairs of the list.
   BadGeometry find_bad_geometry(double min_distance) const;
 

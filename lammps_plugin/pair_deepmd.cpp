@@ -5,7 +5,6 @@
 
 #include "atom.h"
 #include "comm.h"
-#include "compute.h"
 #include "domain.h"
 #include "error.h"
 #include "neigh_list.h"
@@ -83,38 +82,6 @@ double PairDeepMD::scale_factor() const {
     }
   }
   return scale_[1][1];
-}
-
-void PairDeepMD::update_parameters() {
-  fparam_ = settings_.fparam;
-  if (!settings_.fparam_compute.empty()) {
-    LAMMPS_NS::Compute* source = find_compute("fparam_from_compute", settings_.fparam_compute);
-    if (info_.dim_fparam == 1) {
-      fparam_.assign(1, source->compute_scalar());
-    } else {
-      source->compute_vector();
-      fparam_.assign(source->vector, source->vector + info_.dim_fparam);
-    }
-    if (source->timeflag) source->addstep(update->ntimestep + 1);
-  }
-  aparam_.clear();
-  if (info_.dim_aparam == 0) return;
-  const int dim = info_.dim_aparam;
-  if (settings_.aparam_compute.empty()) {
-    for (int k = 0; k < adapter_.n_local(); ++k) {
-      aparam_.insert(aparam_.end(), settings_.aparam.begin(), settings_.aparam.end());
-    }
-    return;
-  }
-  LAMMPS_NS::Compute* source = find_compute("aparam_from_compute", settings_.aparam_compute);
-  source->compute_peratom();
-  if (source->timeflag) source->addstep(update->ntimestep + 1);
-  for (int k = 0; k < adapter_.n_local(); ++k) {
-    const int i = adapter_.lammps_index(k);
-    for (int a = 0; a < dim; ++a) {
-      aparam_.push_back(source->size_peratom_cols == 0 ? source->vector_atom[i] : source->array_atom[i][a]);
-    }
-  }
 }
 
 void PairDeepMD::evaluate(size_t n_models, const Wanted& wanted) {

@@ -15,6 +15,7 @@
 
 namespace LAMMPS_NS {
 class Compute;
+class Fix;
 }
 
 namespace deepmd {
@@ -87,14 +88,15 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   void ask_for_ghosts();
   void check_computes() const;
   LAMMPS_NS::Compute* find_compute(const std::string& keyword, const std::string& id) const;
+  LAMMPS_NS::Fix* find_temperature_fix() const;
   void check_special_bonds();
-  bool drops_special_pair(int i) const;
 
   // pair_deepmd.cpp: a force call
   bool list_is_new();
   void check_ghost_cutoff() const;
   double scale_factor() const;
-  void update_parameters();
+  void update_parameters();  // pair_deepmd_parameters.cpp
+  void take_temperatures();
   void evaluate(size_t n_models, const Wanted& wanted);
   void report_outside(int64_t n_pairs);
   void scatter(double factor);

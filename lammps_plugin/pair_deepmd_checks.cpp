@@ -59,6 +59,7 @@ LAMMPS_NS::Compute* PairDeepMD::find_compute(const std::string& keyword, const s
 }
 
 void PairDeepMD::check_computes() const {
+  if (!settings_.ttm_fix.empty()) find_temperature_fix();
   if (!settings_.fparam_compute.empty()) {
     const std::string keyword = "fparam_from_compute";
     const LAMMPS_NS::Compute* source = find_compute(keyword, settings_.fparam_compute);
@@ -81,27 +82,10 @@ void PairDeepMD::check_computes() const {
   }
 }
 
-bool PairDeepMD::drops_special_pair(int i) const {
-  int first = 0;
-  for (int order = 1; order <= 3; ++order) {
-    const int last = atom->nspecial[i][order - 1];
-    for (int k = first; k < last && neighbor->special_flag[order] == 0; ++k) {
-      const int partner = atom->map(atom->special[i][k]);
-      if (partner >= 0 && adapter_.sees_type(atom->type[partner])) return true;
-    }
-    first = last;
-  }
-  return false;
-}
-
 void PairDeepMD::check_special_bonds() {
   // Bonded pairs of weight 0 never enter LAMMPS' neighbor list, and the model would be blind to them.
   special_checked_ = true;
-  if (atom->molecular != LAMMPS_NS::Atom::MOLECULAR || atom->nspecial == nullptr) return;
-  int lost = 0;
-  for (int i = 0; i < atom->nlocal; ++i) {
-    if (adapter_.sees_type(atom->type[i]) && drops_special_pair(i)) lost = 1;
-  }
+  const int lost = adapter_.loses_bonded_pairs(*atom, neighbor->special_flag) ? 1 : 0;
   int any = 0;
   MPI_Allreduce(&lost, &any, 1, MPI_INT, MPI_MAX, world);
   if (any) {

@@ -3,6 +3,7 @@
 #include "comm.h"
 #include "error.h"
 #include "force.h"
+#include "lammps_units.hpp"
 #include "memory.h"
 #include "neighbor.h"
 #include "pair_deepmd.h"
@@ -12,9 +13,6 @@
 namespace deepmd {
 namespace {
 
-// Boltzmann's constant in eV/K as LAMMPS has it in `units metal`: with it a ratio of LAMMPS' own constants converts
-// energies, so that temperatures and energies agree.
-const double kBoltzmannMetal = 8.617343e-5;
 std::vector<std::string> to_words(int narg, char** arg) { return std::vector<std::string>(arg, arg + narg); }
 
 }  // namespace
@@ -25,7 +23,7 @@ PairDeepMD::PairDeepMD(LAMMPS_NS::LAMMPS* lmp) : Pair(lmp) {
   one_coeff = 1;
   manybody_flag = 1;
   writedata = 0;
-  pppmflag = 1;
+  ewaldflag = pppmflag = 1;
   no_virial_fdotr_compute = 1;  // the virial comes from the pairs, not from wrapped positions
   centroidstressflag = LAMMPS_NS::CENTROID_AVAIL;
 }
@@ -59,15 +57,16 @@ void PairDeepMD::require_units() const {
 }
 
 void PairDeepMD::open_models() {
-  energy_unit_ = force->boltz / kBoltzmannMetal;
+  energy_unit_ = energy_unit(*force);
   length_unit_ = force->angstrom;
   const NodeShare node = share_of_node(world, universe->nworlds);
   n_threads_ = node.n_threads;
   try {
     settings_ = parse_pair_settings(words_);
     for (const auto& path : settings_.models) {
-      models_.push_back(
-          open_shared_model({path, settings_.selftest, settings_.path, settings_.precision, node}, world));
+      const bool observes = !models_.empty() && !settings_.observers.empty();
+      const std::string& precision = observes ? settings_.observers : settings_.precision;
+      models_.push_back(open_shared_model({path, settings_.selftest, settings_.path, precision, node}, world));
     }
     ensemble_ = make_ensemble(models_);
     read_model_facts();
@@ -94,6 +93,7 @@ void PairDeepMD::close_models() {
 
 void PairDeepMD::read_model_facts() {
   info_ = describe_ensemble(ensemble_.get());
+  settings_.ttm_as_fparam = !settings_.ttm_fix.empty() && info_.dim_aparam == 0;
   check_parameter_counts(settings_,
                          {settings_.models[0], info_.dim_fparam, info_.dim_aparam, info_.has_default_fparam});
 }
@@ -115,18 +115,22 @@ void PairDeepMD::print_models() const {
   text += "  engine:             deepmd " + std::string(deepmd_version()) + ", " + std::to_string(n_threads_) +
           " thread(s) per rank, self-test " + (settings_.selftest ? "passed" : "off") + "\n";
   text += "  path:               " + info_.path_description + "\n";
+  if (!settings_.observers.empty()) text += "  observers:          " + settings_.observers + "\n";
   if (info_.passes_messages) {
     text += "  messages:           atoms depend on others up to " + format_number(info_.receptive_field) +
             " Angstrom away" + (comm->nprocs > 1 ? "; ghosts reach as far\n" : "\n");
   }
   if (info_.dim_fparam > 0) {
     text += "  fparam:             " + std::to_string(info_.dim_fparam) + " from " +
-            (!settings_.fparam_compute.empty() ? "compute " + settings_.fparam_compute
+            (settings_.ttm_as_fparam ? "the mean of fix " + settings_.ttm_fix
+             : !settings_.fparam_compute.empty() ? "compute " + settings_.fparam_compute
                                                : settings_.fparam.empty() ? "the model" : "pair_style") + "\n";
   }
   if (info_.dim_aparam > 0) {
     text += "  aparam:             " + std::to_string(info_.dim_aparam) + " from " +
-            (settings_.aparam_compute.empty() ? "pair_style" : "compute " + settings_.aparam_compute) + "\n";
+            (!settings_.ttm_fix.empty()          ? "fix " + settings_.ttm_fix
+             : settings_.aparam_compute.empty() ? "pair_style"
+                                                : "compute " + settings_.aparam_compute) + "\n";
   }
   text += describe_deviations();
   LAMMPS_NS::utils::logmesg(lmp, text);

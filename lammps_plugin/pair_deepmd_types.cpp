@@ -5,15 +5,10 @@
 #include "comm.h"
 #include "element_masses.hpp"
 #include "force.h"
+#include "lammps_units.hpp"
 #include "pair_deepmd.h"
 
 namespace deepmd {
-namespace {
-
-// Energy of 1 g/mol at 1 Angstrom/fs in eV: mvv2e of `units metal`, which counts velocities in Angstrom/ps.
-const double kMassUnitMetal = 1.0364269e2;
-
-}  // namespace
 
 std::string format_number(double value) {
   char text[32];
@@ -22,11 +17,7 @@ std::string format_number(double value) {
 }
 
 bool PairDeepMD::mass_of_type(int type, double* mass) const {
-  if (atom->mass == nullptr || atom->mass_setflag == nullptr || !atom->mass_setflag[type]) return false;
-  const double speed = force->angstrom / force->femtosecond;
-  const double gram_per_mol = kMassUnitMetal * energy_unit_ / (force->mvv2e * speed * speed);
-  *mass = atom->mass[type] / gram_per_mol;
-  return *mass > 0.0;
+  return deepmd::mass_of_type(*atom, *force, type, mass);
 }
 
 std::string PairDeepMD::suggested_line() const {

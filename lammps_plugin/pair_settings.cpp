@@ -152,10 +152,11 @@ const std::vector<std::pair<std::string, Handler>>& keyword_table() {
       {"select", take_selection},
       {"path", [](W& w, S& s) { s.path = take_one_of(w, "path", {"auto", "fused", "script"}); }},
       {"precision", [](W& w, S& s) { s.precision = take_one_of(w, "precision", {"float64", "mixed"}); }},
+      {"observers", [](W& w, S& s) { s.observers = take_one_of(w, "observers", {"float64", "mixed"}); }},
       {"masscheck", [](W& w, S& s) { s.mass_check = take_switch(w, "masscheck"); }},
       {"selftest", [](W& w, S& s) { s.selftest = take_switch(w, "selftest"); }},
       {"fparam_from_fix", [](W&, S&) { refuse("fparam_from_fix", "use fparam_from_compute with a compute"); }},
-      {"ttm", [](W&, S&) { refuse("ttm", "give the electronic temperature by aparam or aparam_from_compute"); }},
+      {"ttm", [](W& w, S& s) { s.ttm_fix = w.take_value("ttm"); }},
       {"charge_spin", [](W&, S&) { refuse("charge_spin", "give the values by fparam"); }},
       {"virtual_len", [](W&, S&) { refuse("virtual_len", "it belongs to spin models"); }},
       {"spin_norm", [](W&, S&) { refuse("spin_norm", "it belongs to spin models"); }},
@@ -216,13 +217,17 @@ void check_exclusive(const PairSettings& settings) {
   if (!settings.fparam.empty() && !settings.fparam_compute.empty()) {
     throw SettingsError("pair_style deepmd: fparam and fparam_from_compute exclude each other; keep one of them");
   }
-  if (!settings.aparam.empty() && !settings.aparam_compute.empty()) {
-    throw SettingsError("pair_style deepmd: aparam and aparam_from_compute exclude each other; keep one of them");
+  if (!settings.aparam.empty() + !settings.aparam_compute.empty() + !settings.ttm_fix.empty() > 1) {
+    throw SettingsError("pair_style deepmd: aparam, aparam_from_compute and ttm exclude each other; keep one of them");
   }
 }
 
 /// What acts on deviations needs deviations.
 void check_deviation_use(const PairSettings& settings) {
+  if (!settings.observers.empty() && settings.models.size() < 2) {
+    throw SettingsError("pair_style deepmd: keyword 'observers' is about the models beside the first one, but there is "
+                        "one model; name at least two, or write 'precision'");
+  }
   const char* keyword = settings.stop_above >= 0.0 ? "stop_above" : !settings.select_path.empty() ? "select" : nullptr;
   if (keyword == nullptr) return;
   if (settings.models.size() < 2) {
@@ -289,9 +294,13 @@ PairSettings parse_pair_settings(const std::vector<std::string>& words) {
 }
 
 void check_parameter_counts(const PairSettings& settings, const ModelFacts& model) {
-  check_count(settings.fparam, !settings.fparam_compute.empty(),
+  if (settings.ttm_as_fparam && (!settings.fparam.empty() || !settings.fparam_compute.empty())) {
+    throw SettingsError("pair_style deepmd: the model takes no aparam, so that ttm gives its fparam; remove fparam");
+  }
+  check_count(settings.fparam, !settings.fparam_compute.empty() || settings.ttm_as_fparam,
               {"fparam", model.dim_fparam, model.has_default_fparam}, model.name);
-  check_count(settings.aparam, !settings.aparam_compute.empty(), {"aparam", model.dim_aparam, false}, model.name);
+  const bool ttm_as_aparam = !settings.ttm_fix.empty() && !settings.ttm_as_fparam;
+  check_count(settings.aparam, !settings.aparam_compute.empty() || ttm_as_aparam, {"aparam", model.dim_aparam, false}, model.name);
 }
 
 std::vector<int> map_elements(const std::vector<std::string>& names, const std::vector<std::string>& type_map,

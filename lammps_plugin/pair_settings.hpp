@@ -21,6 +21,8 @@ struct PairSettings {
   std::vector<double> aparam;
   std::string fparam_compute;  // compute ID, "" if none
   std::string aparam_compute;  // compute ID, "" if none
+  std::string ttm_fix;         // fix ID, "" if none
+  bool ttm_as_fparam = false;  // the model takes no aparam: its fparam is the mean temperature
   std::string out_file = "model_devi.out";
   int out_freq = 100;
   bool atomic = false;
@@ -33,6 +35,7 @@ struct PairSettings {
   double select_high = 0.0;
   std::string path;       // auto, fused or script; "": as the environment says
   std::string precision;  // float64 or mixed; "": as the environment says
+  std::string observers;  // precision of the models beside the first one; "": as that one's
   bool mass_check = true;
   bool selftest = true;
 };

@@ -5,7 +5,10 @@
 #include <cstring>
 #include <string>
 
+#include "compute_deeptensor_atom.h"
 #include "error.h"
+#include "fix_dplr.h"
+#include "force.h"
 #include "lammps.h"
 #include "library.h"
 #include "pair_deepmd.h"
@@ -73,10 +76,35 @@ std::string reason_to_refuse(void* lmp) {
 
 void* create_pair(void* lmp) { return new PairDeepMD(static_cast<LAMMPS_NS::LAMMPS*>(lmp)); }
 
-/// Fails when pair_style deepmd is used, not when the plugin is found: other inputs go on working.
-void* refuse_pair(void* pointer) {
-  auto* lmp = static_cast<LAMMPS_NS::LAMMPS*>(pointer);
-  lmp->error->all("plugin.cpp", __LINE__, "pair_style deepmd: " + reason_to_refuse(pointer));
+void* create_compute(void* lmp, int narg, char** arg) {
+  return new ComputeDeepTensorAtom(static_cast<LAMMPS_NS::LAMMPS*>(lmp), narg, arg);
+}
+
+void* create_fix(void* lmp, int narg, char** arg) {
+  return new FixDplr(static_cast<LAMMPS_NS::LAMMPS*>(lmp), narg, arg);
+}
+
+/// Inputs for DeePMD-kit name this style, which keeps its forces apart. Here fix dplr takes them from the sites, and LAMMPS' own
+/// pppm serves.
+void* create_kspace(void* lmp) {
+  int suffix = 0;
+  return static_cast<LAMMPS_NS::LAMMPS*>(lmp)->force->new_kspace("pppm", 0, suffix);
+}
+
+[[noreturn]] void refuse(void* pointer, const std::string& style, const std::string& reason) {
+  static_cast<LAMMPS_NS::LAMMPS*>(pointer)->error->all("plugin.cpp", __LINE__, style + ": " + reason);
+}
+
+/// These fail when a style is used, not when the plugin is found: other inputs go on working.
+void* refuse_pair(void* pointer) { refuse(pointer, "pair_style deepmd", reason_to_refuse(pointer)); }
+void* refuse_kspace(void* pointer) { refuse(pointer, "kspace_style pppm/dplr", reason_to_refuse(pointer)); }
+void* refuse_compute(void* pointer, int, char**) {
+  refuse(pointer, "compute deeptensor/atom", reason_to_refuse(pointer));
+}
+void* refuse_fix(void* pointer, int, char**) { refuse(pointer, "fix dplr", reason_to_refuse(pointer)); }
+
+void* refuse_spin(void* pointer) {
+  refuse(pointer, "pair_style deepspin", "spin models do not run in LAMMPS yet; evaluate them from Python");
 }
 
 }  // namespace
@@ -84,14 +112,26 @@ void* refuse_pair(void* pointer) {
 
 extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void* lmp, void* handle,
                                                                          void* register_style) {
-  static const std::string info = std::string("deepmd pair style ") + deepmd_version();
+  static const std::string info = std::string("deepmd styles ") + deepmd_version();
   lammpsplugin_t plugin;
   plugin.version = DEEPMD_LAMMPS_VERSION;
-  plugin.style = "pair";
-  plugin.name = "deepmd";
   plugin.info = info.c_str();
   plugin.author = "the deepmd-engine developers";
-  plugin.creator.v1 = deepmd::reason_to_refuse(lmp).empty() ? &deepmd::create_pair : &deepmd::refuse_pair;
   plugin.handle = handle;
-  reinterpret_cast<lammpsplugin_regfunc>(register_style)(&plugin, lmp);
+  const auto add = [&](const char* style, const char* name) {
+    plugin.style = style;
+    plugin.name = name;
+    reinterpret_cast<lammpsplugin_regfunc>(register_style)(&plugin, lmp);
+  };
+  const bool fits = deepmd::reason_to_refuse(lmp).empty();
+  plugin.creator.v1 = fits ? &deepmd::create_pair : &deepmd::refuse_pair;
+  add("pair", "deepmd");
+  plugin.creator.v1 = &deepmd::refuse_spin;
+  add("pair", "deepspin");
+  plugin.creator.v1 = fits ? &deepmd::create_kspace : &deepmd::refuse_kspace;
+  add("kspace", "pppm/dplr");
+  plugin.creator.v2 = fits ? &deepmd::create_compute : &deepmd::refuse_compute;
+  add("compute", "deeptensor/atom");
+  plugin.creator.v2 = fits ? &deepmd::create_fix : &deepmd::refuse_fix;
+  add("fix", "dplr");
 }

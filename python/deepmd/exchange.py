@@ -46,6 +46,8 @@ DESCRIPTOR_TYPES = {
     "dpa1": (1, 2),
     "se_atten_v2": (1, 2),
     "se_e3_tebd": (1, 1),
+    "se_a_tpe": (1, 1),
+    "loc_frame": (1, 1),
     "dpa2": (1, 3),
     "dpa3": (1, 2),
     "hybrid": (1, 1),

@@ -115,7 +115,7 @@ def bad_words(files: dict[str, str], folder: Path) -> Table:
         "unknown keyword": (script(f"{plain} bogus 1"), ["unknown keyword 'bogus'"]),
         "misspelt keyword": (script(f"{plain} out_frq 10"), ["'out_frq'", "did you mean 'out_freq'"]),
         "word after the keywords": (script(f"{plain} atomic foo"), ["unknown keyword 'foo'"]),
-        "unsupported keyword": (script(f"{plain} ttm 1"), ["'ttm'", "not supported", "aparam"]),
+        "unsupported keyword": (script(f"{plain} charge_spin 1"), ["'charge_spin'", "not supported", "fparam"]),
         "bad switch": (script(f"{plain} masscheck maybe"), ["'masscheck'", "on or off", "'maybe'"]),
         "selection upside down": (
             script(f"{two} select 0.3 0.1 x.extxyz"), ["'select'", "0.3 and 0.1", "lower one first"],
@@ -134,6 +134,8 @@ def bad_words(files: dict[str, str], folder: Path) -> Table:
         "stop with one model": (script(f"{plain} stop_above 1"), ["'stop_above'", "one model"]),
         "stop below nothing": (script(f"{two} stop_above -1"), ["'stop_above'", "not be negative"]),
         "stop after no check": (script(f"{two} stop_above 1 checks 0"), ["checks", "at least one"]),
+        "observers of one model": (script(f"{plain} observers mixed"), ["'observers'", "one model", "at least two"]),
+        "observers of no precision": (script(f"{two} observers half"), ["'observers'", "float64, mixed", "'half'"]),
         "deviation of one model": (
             script(plain, after=["fix a all pair 1 deepmd devi_f 0"]), ["devi_f", "one model", "at least two"],
         ),

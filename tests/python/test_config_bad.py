@@ -184,11 +184,11 @@ BAD = [
     (f"{VD}/numb_btch", 0, "1 or more"),
     # documented, not built
     (f"{D}/type", "dpa4", "documented descriptor that this version does not run yet", "available: se_e2_a"),
-    (f"{D}/type", "loc_frame", "documented descriptor"),
+    (f"{D}/type", "se_a_mask", "documented descriptor"),
     (f"{D}/type", "se_e2_b", "'se_e2_b'", "did you mean 'se_e2_a'"),
     (f"{F}/type", "population", "documented fitting net", "available: ener"),
     (f"{L}/type", "population", "documented loss"),
-    (f"{L}/type", "ener_spin", "belongs to loss of type 'ener'"),
+    (f"{L}/type", "dens", "documented loss"),
     ("model/type", "pairwise_dprc", "documented model type"),
     ("optimizer/type", "LKF", "documented optimizer", "Adam, AdamW"),
     (f"{D}/precision", "float16", "documented precision", "float32"),

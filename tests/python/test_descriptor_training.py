@@ -19,7 +19,7 @@ from training_runs import make_input, run
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
-TRAINED = ("se_e2_r", "se_e3", "se_atten, smooth", "se_atten_v2", "se_e3_tebd", "hybrid", "dpa2", "dpa3")
+TRAINED = ("se_e2_r", "se_e3", "se_atten, smooth", "se_atten_v2", "se_e3_tebd", "se_a_tpe", "hybrid", "dpa2", "dpa3")
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -31,7 +31,7 @@ def test_an_example_runs_for_some_steps(tmp_path, path):
         places = [(part, "sel"), (part.get("repinit", {}), "nsel"), (part.get("repformer", {}), "nsel")]
         for owner, key in (*places, *((part.get("repflow", {}), key) for key in ("e_sel", "a_sel"))):
             if owner.get(key) == "auto":  # as found in all frames, which takes longer than the steps
-                owner[key] = [40, 80] if part["type"] in ("se_e2_a", "se_e2_r", "se_e3") else 100
+                owner[key] = [40, 80] if part["type"] in ("se_e2_a", "se_e2_r", "se_e3", "se_a_tpe") else 100
     run(tmp_path / "run", short, skip_neighbor_stat=True, check_data=False)
     curve = np.genfromtxt(tmp_path / "run" / "lcurve.out", names=True)
     assert np.isfinite(curve["rmse_trn"]).all()

@@ -70,8 +70,22 @@ def test_the_type_embedding_of_version_2():
     current, changes = upgrade(whole({"type": "se_atten", "sel": 30}, type_embedding=net))
     assert len(changes) == 1 and "model/type_embedding became model/descriptor/tebd_dim (5)" in changes[0]
     assert normalise(current)["model"]["descriptor"]["tebd_dim"] == 5
+    current, changes = upgrade(whole({"type": "se_e2_a", "sel": [4, 8]}, type_embedding=net))
+    found = normalise(current)["model"]["descriptor"]
+    assert len(changes) == 2 and (found["type"], found["attn_layer"], found["tebd_dim"]) == ("se_atten", 0, 5)
+    assert (found["tebd_input_mode"], found["set_davg_zero"]) == ("concat", False)
     with pytest.raises(InputError, match="type_embedding.*documented"):
-        normalise(upgrade(whole({"type": "se_e2_a", "sel": [4, 8]}, type_embedding=net))[0])
+        normalise(upgrade(whole({"type": "se_e2_r", "sel": [4, 8]}, type_embedding=net))[0])
+
+
+@pytest.mark.parametrize("name", ["se_a_ebd_v2", "se_a_tpe_v2"])
+def test_the_stripped_embedding_of_version_2(name):
+    old = {"type": name, "sel": [4, 8], "neuron": [4, 8], "axis_neuron": 2, "type_one_side": True}
+    current, changes = upgrade(whole(old, type_embedding={"neuron": [5]}))
+    found = normalise(current)["model"]["descriptor"]
+    assert any(name in line for line in changes) and found["tebd_dim"] == 5 and found["type_one_side"]
+    wanted = {"type": "se_atten", "tebd_input_mode": "strip", "attn_layer": 0, "smooth_type_embedding": False}
+    assert wanted.items() <= found.items() and not found["set_davg_zero"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from reference import formula_attention, formula_dpa2, formula_dpa3, formula_local
+from reference import formula_attention, formula_dpa2, formula_dpa3, formula_local, formula_tpe
 from reference.dp_numpy import VARIABLES, neighbors
 from reference.padded import network, norm
 
@@ -18,6 +18,7 @@ LOCAL: dict[str, Callable] = {
     "se_r": formula_local.se_r,
     "se_e3": formula_local.se_e3,
     "se_e3_tebd": formula_local.se_e3_tebd,
+    "se_a_tpe": formula_tpe.se_a_tpe,
     "dpa1": formula_attention.dpa1,
     "se_atten_v2": formula_attention.se_atten_v2,
 }

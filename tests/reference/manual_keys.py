@@ -111,8 +111,10 @@ BASES: dict[str, dict[str, Any]] = {
     "model[linear_ener]": {"models": [{"type": "frozen", "model_file": "graph.pth"}]},
     "descriptor[se_atten]": {"sel": 10},
     "descriptor[dpa1]": {"sel": 10},
+    **{f"descriptor[{name}]": {"sel": [4, 8]} for name in ("se_a_tpe", "se_a_ebd", "se_a_ebd_v2", "se_a_tpe_v2")},
     "descriptor[se_atten_v2]": {"sel": 10},
     "descriptor[se_e3_tebd]": {"sel": 10},
+    "descriptor[loc_frame]": {"sel_a": [4, 8], "sel_r": [4, 8]},
     "descriptor[dpa2]": {"repinit": RANGE, "repformer": dict(RANGE)},
     "descriptor[dpa3]": {"repflow": FLOW},
     "descriptor[hybrid]": {"list": [{"type": "se_e2_a", **SMOOTH}]},
@@ -172,6 +174,8 @@ def input_with(path: str, value: Any) -> dict[str, Any]:
         return data
     if path in ("model/spin/use_spin", "model/spin/virtual_scale"):
         return data
+    if re.search(r"\[loc_frame\]/(sel_a|sel_r|axis_rule)$", path):
+        value = [4, 8] if "sel" in path else []
     section, segments = data, [re.fullmatch(r"(\w+)(?:\[(\w+)\])?", part).groups() for part in path.split("/")]
     for depth, (name, tag) in enumerate(segments):
         last = depth == len(segments) - 1

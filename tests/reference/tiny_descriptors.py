@@ -34,6 +34,9 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "se_e3_tebd, strip": {**EMBEDDING, "type": "se_e3_tebd", "sel": [10, 20], "rcut": 3.0, "tebd_dim": 4,
                           "tebd_input_mode": "strip", "concat_output_tebd": False},
 }  # fmt: skip
+SECTIONS["se_a_tpe"] = {**SECTIONS["se_e2_a"], "type": "se_a_tpe", "type_nchanl": 2}
+SECTIONS["se_a_tpe, one-sided"] = {**SECTIONS["se_a_tpe"], "type_one_side": True, "exclude_types": [[0, 1]],
+                                   "set_davg_zero": True, "type_nchanl": 3, "type_nlayer": 1}  # fmt: skip
 REPINIT = {"rcut": 4.0, "rcut_smth": 0.5, "nsel": 60, "neuron": [3, 6], "axis_neuron": 2, "tebd_dim": 4}
 REPFORMER = {"rcut": 3.0, "rcut_smth": 0.5, "nsel": 30, "nlayers": 2, "g1_dim": 6, "g2_dim": 4, "axis_neuron": 2,
              "attn1_hidden": 3, "attn1_nhead": 2, "attn2_hidden": 3, "attn2_nhead": 2}

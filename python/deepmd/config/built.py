@@ -18,6 +18,7 @@ BUILT: dict[str, tuple[str, ...]] = {
     "model/type": ("standard", "pairtab", "frozen", "linear_ener"),
     "model/descriptor/type": (
         *("se_e2_a", "se_e2_r", "se_e3", "se_atten", "se_atten_v2", "se_e3_tebd", "dpa2", "dpa3", "hybrid"),
+        *("se_a_tpe", "loc_frame"),
     ),
     "model/fitting_net/type": ("ener", "dipole", "polar", "dos", "property"),
     "learning_rate/type": ("exp", "cosine", "wsd"),
@@ -46,8 +47,8 @@ BUILT: dict[str, tuple[str, ...]] = {
 DOCUMENTED: dict[str, tuple[str, ...]] = {
     "model/type": ("dpa4", "DPA4", "SeZM", "sezm", "pairwise_dprc"),
     "model/descriptor/type": (
-        *("dpa4", "DPA4", "SeZM", "sezm", "dpa4c", "DPA4C", "loc_frame", "se_a_mask"),
-        *("se_a_tpe", "se_a_ebd", "se_a_ebd_v2", "se_a_tpe_v2"),
+        *("dpa4", "DPA4", "SeZM", "sezm", "dpa4c", "DPA4C", "se_a_mask"),
+        *("se_a_ebd_v2", "se_a_tpe_v2"),
     ),
     "model/fitting_net/type": ("population", "dpa4_ener", "sezm_ener"),
     "optimizer/type": ("LKF", "AdaMuon", "HybridMuon"),

@@ -9,6 +9,7 @@ from deepmd.errors import InputError
 from . import spin
 from .messages import fail, join, show
 
+_STRIPPED = ("se_a_ebd_v2", "se_a_tpe_v2")
 _TYPED = ("se_atten", "dpa1", "se_atten_v2", "se_e3_tebd")
 
 # Flat keys whose present name is not what stands behind the prefix.
@@ -47,8 +48,20 @@ def upgrade_model(section: Any, path: str, changes: list[str]) -> None:
             elif isinstance(part, dict):
                 _descriptor(part, f"{path}/{group}/{name}", changes)
     spin.upgrade(section.get("spin"), f"{path}/spin", changes)
-    _type_embedding(section, path, changes)
     _descriptor(section.get("descriptor"), f"{path}/descriptor", changes)
+    _plain_with_types(section, path, changes)
+    _type_embedding(section, path, changes)
+
+
+def _plain_with_types(section: dict[str, Any], path: str, changes: list[str]) -> None:
+    """se_e2_a with a type embedding has one net of the distance and the vectors of both types, as se_atten has it."""
+    descriptor = section.get("descriptor")
+    if not isinstance(section.get("type_embedding"), dict) or not isinstance(descriptor, dict):
+        return
+    if descriptor.get("type") in ("se_e2_a", "se_a"):
+        descriptor["set_davg_zero"] = descriptor.get("set_davg_zero", False)
+        descriptor |= {"type": "se_atten", "tebd_input_mode": "concat", "attn_layer": 0}
+        changes.append(f"{path}/descriptor, se_e2_a with a type embedding, became se_atten without attention")
 
 
 def _descriptor(section: Any, path: str, changes: list[str]) -> None:
@@ -57,6 +70,10 @@ def _descriptor(section: Any, path: str, changes: list[str]) -> None:
     for index, part in enumerate(section["list"] if isinstance(section.get("list"), list) else []):
         _descriptor(part, f"{path}/list[{index}]", changes)
     kind = section.get("type")
+    if kind in _STRIPPED:
+        section["set_davg_zero"] = section.get("set_davg_zero", False)
+        section |= {"type": "se_atten", "tebd_input_mode": "strip", "attn_layer": 0, "smooth_type_embedding": False}
+        changes.append(f"{path} of type {kind} became se_atten with tebd_input_mode strip, without attention")
     if kind in ("se_atten", "dpa1"):
         _drop(section, path, _GONE_ATTEN, changes)
     if kind == "dpa2":

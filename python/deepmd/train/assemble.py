@@ -142,6 +142,9 @@ def cover_spins(model: Any, systems: list[System]) -> None:
 def start_statistics(model: Any, training: Source, jdata: dict[str, Any]) -> None:
     """Input statistics and energy bias, from `stat_file` if it holds those of this model, else from the data."""
     path = jdata["training"].get("stat_file")
+    if path and any(hasattr(descriptor, "fill_statistics") for descriptor in model.descriptors()):
+        log.warning("training/stat_file: statistics of local frames are not kept; computed anew")
+        path = None
     if path and stat_file.load(path, model):
         log.info("input statistics and energy bias from %s", path)
         return

@@ -11,7 +11,7 @@ from typing import Any
 from dargs import Argument, Variant
 
 from ..messages import require
-from . import dpa2, dpa3, se_atten, se_atten_v2, se_e2_a, se_e2_r, se_e3, se_e3_tebd
+from . import dpa2, dpa3, loc_frame, se_a_tpe, se_atten, se_atten_v2, se_e2_a, se_e2_r, se_e3, se_e3_tebd
 from .shared import SelEntry
 
 FAMILIES = {
@@ -23,6 +23,8 @@ FAMILIES = {
     "se_e3_tebd": se_e3_tebd,
     "dpa2": dpa2,
     "dpa3": dpa3,
+    "se_a_tpe": se_a_tpe,
+    "loc_frame": loc_frame,
 }
 
 

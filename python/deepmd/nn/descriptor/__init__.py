@@ -26,6 +26,8 @@ from deepmd.errors import InputError, ModelError
 from deepmd.nn.descriptor.dpa2 import DescriptorDpa2
 from deepmd.nn.descriptor.dpa3 import DescriptorDpa3
 from deepmd.nn.descriptor.hybrid import DescriptorHybrid
+from deepmd.nn.descriptor.loc_frame import DescriptorLocFrame
+from deepmd.nn.descriptor.se_a_tpe import DescriptorSeATpe
 from deepmd.nn.descriptor.se_atten import DescriptorSeAtten, DescriptorSeAttenV2
 from deepmd.nn.descriptor.se_e2_a import DescriptorSeE2A
 from deepmd.nn.descriptor.se_e2_r import DescriptorSeE2R
@@ -41,6 +43,8 @@ FAMILIES: dict[str, Any] = {
     "se_e3_tebd": DescriptorSeE3Tebd,
     "dpa2": DescriptorDpa2,
     "dpa3": DescriptorDpa3,
+    "se_a_tpe": DescriptorSeATpe,
+    "loc_frame": DescriptorLocFrame,
 }
 ALIASES = {
     "se_a": "se_e2_a",
@@ -49,6 +53,7 @@ ALIASES = {
     "se_at": "se_e3",
     "se_a_3be": "se_e3",
     "dpa1": "se_atten",
+    "se_a_ebd": "se_a_tpe",
 }
 DESCRIPTORS = {**FAMILIES, **{name: FAMILIES[family] for name, family in ALIASES.items()}}
 """Classes by every name that inputs and trees use; `hybrid` is made of them."""

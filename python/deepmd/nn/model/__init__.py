@@ -13,9 +13,9 @@ several frames (see `deepmd.nn.model.energy.Potential.forward`) and returns a di
     property  atom_property [n_centers, width]  none                                sum, or mean if intensive
 
 pair_gradient[p, c] is the derivative of the summed component c by the vector of pair p. Energy models also have
-`atom_energy`, those with spins take `spin [n_all, 3]` as one more argument, the others `atom_output`, called with the same arguments, which give the atomic output as one tensor and
-no derivatives. `facts()` gives kind, cutoff and dimensions, `serialize()` the neutral tree. Adding a kind means a
-file here and a line in `deepmd.nn.model.build`.
+`atom_energy`, the others `atom_output`, called with the same arguments, which give the atomic output as one tensor and
+no derivatives; models with spins take `spin [n_all, 3]` as one more argument. `facts()` gives kind, cutoff and
+dimensions, `serialize()` the neutral tree. Adding a kind means a file here and a line in `deepmd.nn.model.build`.
 """
 
 from deepmd.nn.model.build import build, deserialize
