@@ -50,3 +50,17 @@ def test_several_tasks(folder, tmp_path):
         branch["data_stat_nbatch"] = 1
     run(folder, jdata, skip_neighbor_stat=True, check_data=False)
     freeze_model(checkpoint.load_model(folder / "model.ckpt.pt", "energies")[0], tmp_path / "graph.pth")
+
+
+@pytest.mark.parametrize("name", ["srtab", "linear", "pairtab"])
+def test_tables_and_sums(name, folder):
+    jdata = short(name)
+    for part in (jdata["model"], *jdata["model"].get("models", [])):
+        part["data_stat_nbatch"] = 1
+    if name == "pairtab":
+        jdata["training"]["numb_steps"] = 0
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(FOLDER / "table.txt", folder / "table.txt")
+    run(folder, jdata, skip_neighbor_stat=True, check_data=False)
+    model, _ = checkpoint.load_model(folder / "model.ckpt.pt")
+    freeze_model(model, folder / "graph.pth")

@@ -27,7 +27,7 @@ STANDARD = {
     "dos": DosModel,
     "property": PropertyModel,
 }
-COMPOSITE = {"zbl": TableSwitchModel, "linear": LinearModel}
+COMPOSITE = {"zbl": TableSwitchModel, "linear": LinearModel, "linear_ener": LinearModel}
 """By the type in trees."""
 
 
