@@ -48,6 +48,7 @@ DESCRIPTOR_TYPES = {
     "se_e3_tebd": (1, 1),
     "se_a_tpe": (1, 1),
     "loc_frame": (1, 1),
+    "se_a_mask": (1, 1),
     "dpa2": (1, 3),
     "dpa3": (1, 2),
     "hybrid": (1, 1),

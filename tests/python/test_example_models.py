@@ -38,6 +38,12 @@ def test_spins(folder, shared):
     run(folder, jdata, skip_neighbor_stat=True, check_data=False)
 
 
+def test_a_mask(folder, shared):
+    jdata = short("se_a_mask")
+    shutil.copytree(shared("zinc_protein", "train_data_dp_mask"), folder / "mask_data")
+    run(folder, jdata)
+
+
 def test_several_tasks(folder, tmp_path):
     jdata = short("multi_task")
     for branch in jdata["model"]["model_dict"].values():
