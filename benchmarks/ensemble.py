@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--engines", nargs="+", choices=NAMES, metavar="NAME",
                         default=["spectral float64", "spectral mixed", "peer float64"])  # fmt: skip
-    parser.add_argument("--words", default="", help="more keywords for our pair_style, as the precision of observers")
+    parser.add_argument("--words", default="observers mixed", help="keywords for our pair_style beside the deviation's")
     parser.add_argument("--atoms", type=int, default=192)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--repeats", type=int, default=5)

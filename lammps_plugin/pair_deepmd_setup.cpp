@@ -65,8 +65,9 @@ void PairDeepMD::open_models() {
   try {
     settings_ = parse_pair_settings(words_);
     for (const auto& path : settings_.models) {
-      models_.push_back(
-          open_shared_model({path, settings_.selftest, settings_.path, settings_.precision, node}, world));
+      const bool observes = !models_.empty() && !settings_.observers.empty();
+      const std::string& precision = observes ? settings_.observers : settings_.precision;
+      models_.push_back(open_shared_model({path, settings_.selftest, settings_.path, precision, node}, world));
     }
     ensemble_ = make_ensemble(models_);
     read_model_facts();
@@ -119,6 +120,7 @@ void PairDeepMD::print_models() const {
   text += "  engine:             deepmd " + std::string(deepmd_version()) + ", " + std::to_string(n_threads_) +
           " thread(s) per rank, self-test " + (settings_.selftest ? "passed" : "off") + "\n";
   text += "  path:               " + info_.path_description + "\n";
+  if (!settings_.observers.empty()) text += "  observers:          " + settings_.observers + "\n";
   if (info_.passes_messages) {
     text += "  messages:           atoms depend on others up to " + format_number(info_.receptive_field) +
             " Angstrom away" + (comm->nprocs > 1 ? "; ghosts reach as far\n" : "\n");

@@ -152,6 +152,7 @@ const std::vector<std::pair<std::string, Handler>>& keyword_table() {
       {"select", take_selection},
       {"path", [](W& w, S& s) { s.path = take_one_of(w, "path", {"auto", "fused", "script"}); }},
       {"precision", [](W& w, S& s) { s.precision = take_one_of(w, "precision", {"float64", "mixed"}); }},
+      {"observers", [](W& w, S& s) { s.observers = take_one_of(w, "observers", {"float64", "mixed"}); }},
       {"masscheck", [](W& w, S& s) { s.mass_check = take_switch(w, "masscheck"); }},
       {"selftest", [](W& w, S& s) { s.selftest = take_switch(w, "selftest"); }},
       {"fparam_from_fix", [](W&, S&) { refuse("fparam_from_fix", "use fparam_from_compute with a compute"); }},
@@ -223,6 +224,10 @@ void check_exclusive(const PairSettings& settings) {
 
 /// What acts on deviations needs deviations.
 void check_deviation_use(const PairSettings& settings) {
+  if (!settings.observers.empty() && settings.models.size() < 2) {
+    throw SettingsError("pair_style deepmd: keyword 'observers' is about the models beside the first one, but there is "
+                        "one model; name at least two, or write 'precision'");
+  }
   const char* keyword = settings.stop_above >= 0.0 ? "stop_above" : !settings.select_path.empty() ? "select" : nullptr;
   if (keyword == nullptr) return;
   if (settings.models.size() < 2) {

@@ -35,6 +35,7 @@ struct PairSettings {
   double select_high = 0.0;
   std::string path;       // auto, fused or script; "": as the environment says
   std::string precision;  // float64 or mixed; "": as the environment says
+  std::string observers;  // precision of the models beside the first one; "": as that one's
   bool mass_check = true;
   bool selftest = true;
 };

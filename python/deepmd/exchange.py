@@ -31,7 +31,14 @@ TREE_SUFFIXES = (".dp", *YAML_SUFFIXES)
 VARIABLE_PATH = re.compile(r"^/variable_\d{4,}$")
 
 # What this program can evaluate, with the range of @version that is understood.
-MODEL_TYPES = {"standard": (1, 2), "pairtab": (1, 2), "zbl": (1, 2), "linear": (1, 2), "spin_ener": (1, 2)}
+MODEL_TYPES = {
+    "standard": (1, 2),
+    "pairtab": (1, 2),
+    "zbl": (1, 2),
+    "linear": (1, 3),
+    "linear_ener": (1, 3),
+    "spin_ener": (1, 2),
+}
 DESCRIPTOR_TYPES = {
     "se_e2_a": (1, 2),
     "se_r": (1, 2),
@@ -40,6 +47,8 @@ DESCRIPTOR_TYPES = {
     "se_atten_v2": (1, 2),
     "se_e3_tebd": (1, 1),
     "se_a_tpe": (1, 1),
+    "loc_frame": (1, 1),
+    "se_a_mask": (1, 1),
     "dpa2": (1, 3),
     "dpa3": (1, 2),
     "hybrid": (1, 1),

@@ -307,6 +307,77 @@ TEST(fused_refuses_close_pairs_by_name) {
   CHECK_THROWS(evaluate(*make(tree, 3), box.frame), Error, "atom 4 and atom 8 are 0.02 Angstrom apart");
 }
 
+// Models that share one pass, of any precision and kind of table, answer as each does alone.
+TEST(fused_models_together_give_their_own_bits) {
+  small::Shape shape;
+  const EnergyTree tree = small::tree(shape, 23);
+  shape.embedding = {3, 6, 12}, shape.fitting = {5, 5, 5}, shape.one_side = false;
+  EnergyTree other = small::tree(shape, 24);
+  other.cutoff.rcut_smth = 0.5;
+  const CompressionRecord record = spectral::record(tree, 3, 0.5);
+  CompressionRecord narrow;
+  narrow.tolerance = 1e-6, narrow.table_tolerance = 1e-12, narrow.shortest = 2.2;
+  small::Box box(150, 12.0, tree, 23, 1.0);
+  for (const int n_threads : {1, 3}) {
+    std::vector<std::unique_ptr<FusedPotential>> models;
+    models.push_back(make(tree, n_threads));
+    models.push_back(make(tree, n_threads, Precision::mixed, &record));
+    models.push_back(make(other, n_threads, Precision::mixed));
+    models.push_back(make(tree, n_threads, Precision::float64, &narrow));  // has pairs outside
+    std::vector<FusedPotential*> pointers;
+    std::vector<Answers> answers(models.size(), Answers(box.frame));
+    std::vector<Result> results;
+    for (std::size_t k = 0; k < models.size(); ++k) {
+      CHECK(can_share(*models[0], *models[k]));
+      pointers.push_back(models[k].get());
+      results.push_back(answers[k].result());
+    }
+    evaluate_together(box.frame, pointers.data(), 4, results.data());
+    for (std::size_t k = 0; k < models.size(); ++k) {
+      CHECK((models[k]->n_outside() > 0) == (k == 3));
+      const Answers alone = evaluate(*models[k], box.frame);
+      CHECK(is_identical(alone.forces, answers[k].forces) && is_identical(alone.virial, answers[k].virial));
+      CHECK(is_identical(alone.atom_virial, answers[k].atom_virial) && alone.energy == answers[k].energy);
+    }
+  }
+  EnergyTree longer = tree, excluded = tree;
+  longer.cutoff.rcut = 4.5;
+  excluded.keep = {1, 0, 0, 1};
+  const auto first = make(tree);
+  CHECK(!can_share(*first, *make(longer)) && !can_share(*first, *make(excluded)) && !can_share(*first, *make(tree, 2)));
+}
+
+// A pair from contact to beyond the cutoff, past the borders of a coarse table and past its end, where the network takes
+// over: the slope of the force follows that of the exact one, so it has no jump.
+TEST(fused_force_has_no_kink_at_borders_and_ends_of_tables) {
+  const EnergyTree tree = small::tree({}, 25);
+  CompressionRecord record;
+  record.tolerance = 1e-6, record.table_tolerance = 1e-7, record.shortest = 1.5;
+  const auto coarse = make(tree, 1, Precision::float64, &record), exact = make(tree);
+  const std::int64_t first[3] = {0, 1, 2};
+  const int index[2] = {1, 0}, types[2] = {0, 1};
+  double positions[6] = {};
+  Frame frame;
+  frame.n_local = 2, frame.positions = positions, frame.types = types;
+  frame.list = ListView(2, first, index, nullptr);
+  const auto force = [&](FusedPotential& potential, double r) {
+    positions[3] = r;
+    return evaluate(potential, frame).forces[3];
+  };
+  const double h = 1e-4;
+  double worst = 0, worst_slope = 0, largest_slope = 0;
+  for (int k = 0; k < 3200; ++k) {
+    const double r = 1.0 + 1e-3 * k;
+    const double f[2] = {force(*coarse, r - h), force(*coarse, r + h)}, e[2] = {force(*exact, r - h), force(*exact, r + h)};
+    worst = std::max(worst, std::abs(f[0] - e[0]));
+    worst_slope = std::max(worst_slope, std::abs((f[1] - f[0]) - (e[1] - e[0])) / (2 * h));
+    largest_slope = std::max(largest_slope, std::abs(e[1] - e[0]) / (2 * h));
+  }
+  CHECK(coarse->n_outside() > 0 && exact->n_outside() == 0 && worst > 0);
+  CHECK(worst < 1e-5);
+  CHECK(worst_slope < 1e-3 * largest_slope);
+}
+
 // One neighbour moves through the cutoff: energy and force go on smoothly.
 TEST(fused_is_smooth_at_the_cutoff) {
   const EnergyTree tree = small::tree({}, 22);

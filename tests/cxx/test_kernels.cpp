@@ -189,17 +189,18 @@ void check_tanh(Isa isa) {
 template <class Real>
 void check_rows(Isa isa) {
   const int n = padded(40);
-  PairArrays<Real> pairs;
-  pairs.reserve(n);
+  PairGeometry pairs;
+  PairRows<Real> made;
+  pairs.reserve(n), made.reserve(n);
   small::Random random(5);
   for (int k = 0; k < n; ++k) {
     double r2 = 0;
     for (double* x : {&pairs.x[k], &pairs.y[k], &pairs.z[k]}) *x = random.uniform(0.4, 2.5), r2 += *x * *x;
-    pairs.inverse_r[k] = r2;
+    pairs.r2[k] = r2;
   }
   double beyond = 0;
   MakeRows<Real> rows;
-  rows.pairs = &pairs, rows.end = static_cast<std::size_t>(n), rows.cutoff = {4.0, 1.0, 0.0};
+  rows.pairs = &pairs, rows.rows = &made, rows.end = static_cast<std::size_t>(n), rows.cutoff = {4.0, 1.0, 0.0};
   rows.davg = 0.1, rows.inverse_std_r = 5, rows.inverse_std_a = 4;
   rows.lo = -0.6, rows.inverse_step = 10, rows.last = 39.999999, rows.stride = 48, rows.beyond = &beyond;
   choose_make_rows<Real>(isa)(rows);
@@ -210,13 +211,13 @@ void check_rows(Isa isa) {
     const RawRow raw = raw_row(distance, rows.cutoff);
     const double e = (raw.s - 0.1) * 5, at = (e + 0.6) * 10, inside = std::min(std::max(at, 0.0), rows.last);
     expected_beyond += std::abs(at - inside);
-    CHECK_NEAR(pairs.row[0][k], e, 8 * ulp);
-    for (int b = 0; b < 3; ++b) CHECK_NEAR(pairs.row[1 + b][k], raw.angular * 4 * r[b], 8 * ulp);
-    CHECK_NEAR(pairs.offset[k] / 48 + static_cast<double>(pairs.u[k]), inside, 1e-12 + 2 * ulp);
-    CHECK(pairs.offset[k] % 48 == 0 && pairs.u[k] >= 0 && pairs.u[k] <= 1);
-    CHECK_NEAR(pairs.inverse_r[k], 1 / distance, 1e-14);
-    CHECK_NEAR(pairs.d_row0[k], raw.d_s_d_r * 5, 1e-13);
-    CHECK_NEAR(pairs.d_angular[k], raw.d_angular_d_r * 4, 1e-12);
+    CHECK_NEAR(made.row[0][k], e, 8 * ulp);
+    for (int b = 0; b < 3; ++b) CHECK_NEAR(made.row[1 + b][k], raw.angular * 4 * r[b], 8 * ulp);
+    CHECK_NEAR(made.offset[k] / 48 + static_cast<double>(made.u[k]), inside, 1e-12 + 2 * ulp);
+    CHECK(made.offset[k] % 48 == 0 && made.u[k] >= 0 && made.u[k] <= 1);
+    CHECK_NEAR(made.inverse_r[k], 1 / distance, 1e-14);
+    CHECK_NEAR(made.d_row0[k], raw.d_s_d_r * 5, 1e-13);
+    CHECK_NEAR(made.d_angular[k], raw.d_angular_d_r * 4, 1e-12);
   }
   CHECK_NEAR(beyond, expected_beyond, 1e-9);
 }

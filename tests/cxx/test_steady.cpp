@@ -1,5 +1,5 @@
 // Counts allocations: once buffers have grown, a force call makes none. A program of its own, since it replaces the
-// global allocation functions.
+// global allocation functions. A number of steps may follow its name: 50, of which the first five may allocate.
 #include <atomic>
 #include <cstdlib>
 #include <iostream>
@@ -29,7 +29,8 @@ void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
 void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 
-int main() {
+int main(int n_arguments, char** arguments) {
+  const int n_steps = n_arguments > 1 ? std::atoi(arguments[1]) : 50;
   const deepmd::EnergyTree tree = small::tree({}, 1);
   small::Box box(60, 9.0, tree, 1);
   const deepmd::CompressionRecord record = spectral::record(tree, 3, 0.5);
@@ -42,7 +43,7 @@ int main() {
       const deepmd::Result result = {&energy, forces.data(), virial, nullptr, atom_virial.data()};
       long before = 0;
       std::size_t bytes = 0;
-      for (int step = 0; step < 50; ++step) {
+      for (int step = 0; step < n_steps; ++step) {
         for (std::size_t k = 0; k < box.positions.size(); ++k) box.positions[k] += 0.001 * ((step + k) % 3 - 1.0);
         if (step == 5) before = n_allocations, bytes = potential->bytes_per_thread();
         potential->evaluate(box.frame, result);

@@ -98,6 +98,18 @@ write_restart seven.restart
     assert [line[:12].strip() for line in continued[len(lines) :]] == ["9"]
 
 
+def test_observers_in_mixed_precision_see_the_same_deviations(frames, models, tmp_path):
+    """The first model keeps its bits; the deviations change by no more than mixed precision errs."""
+    paths = " ".join(str(models[name]) for name in ENSEMBLE)
+    jobs = [make_job(name, frames["bulk"], f"{paths} atomic out_file {name}.out {words}")
+            for name, words in (("exact", ""), ("rough", "observers mixed"))]  # fmt: skip
+    results = run_jobs(jobs, tmp_path, 2)
+    assert np.array_equal(results["exact"].forces, results["rough"].forces)
+    exact, rough = np.loadtxt(tmp_path / "exact.out"), np.loadtxt(tmp_path / "rough.out")
+    assert not np.array_equal(exact, rough)
+    np.testing.assert_allclose(rough, exact, rtol=1e-4, atol=1e-4)
+
+
 def test_no_file_without_need(frames, models, tmp_path):
     one = make_job("one", frames["skewed"], str(models["plain"]))
     off = make_job("off", frames["skewed"], f"{models['plain']} {models['other']} out_freq 0")

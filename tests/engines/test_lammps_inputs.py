@@ -134,6 +134,8 @@ def bad_words(files: dict[str, str], folder: Path) -> Table:
         "stop with one model": (script(f"{plain} stop_above 1"), ["'stop_above'", "one model"]),
         "stop below nothing": (script(f"{two} stop_above -1"), ["'stop_above'", "not be negative"]),
         "stop after no check": (script(f"{two} stop_above 1 checks 0"), ["checks", "at least one"]),
+        "observers of one model": (script(f"{plain} observers mixed"), ["'observers'", "one model", "at least two"]),
+        "observers of no precision": (script(f"{two} observers half"), ["'observers'", "float64, mixed", "'half'"]),
         "deviation of one model": (
             script(plain, after=["fix a all pair 1 deepmd devi_f 0"]), ["devi_f", "one model", "at least two"],
         ),

@@ -242,12 +242,13 @@ def test_version_0() -> None:
     assert full["loss"]["start_pref_f"] == 1000
 
 
-def test_version_0_of_the_local_frame_is_refused_by_name() -> None:
+def test_version_0_of_the_local_frame() -> None:
     smooth = ("rcut_smth", "filter_neuron", "filter_resnet_dt", "n_axis_neuron")
     raw = {key: value for key, value in INPUT_V0.items() if key not in smooth}
     raw |= {"use_smooth": False, "sel_r": [0, 0], "axis_rule": [0] * 12}
-    with pytest.raises(InputError, match="'loc_frame' is a documented descriptor"):
-        normalise(upgrade(raw)[0])
+    section = normalise(upgrade(raw)[0])["model"]
+    assert section["descriptor"]["type"] == "loc_frame" and section["descriptor"]["axis_rule"] == [0] * 12
+    assert "seed" not in section["descriptor"]
 
 
 def test_version_0_keeps_unknown_keys_for_the_check() -> None:

@@ -97,13 +97,14 @@ def composite(kind: str, folder: Path) -> torch.nn.Module:
     path = folder / "table.txt"
     np.savetxt(path, np.column_stack([TABLE, *columns])[9::10])
     table = {"type": "pairtab", "tab_file": str(path), "rcut": 4.0, "sel": 70}
-    part = section_of(PLAIN, {}, {})
+    mixed = SCALAR["se_atten"]  # the peer's sums take descriptors with one net for all types alone
+    part = section_of(mixed, {}, {})
     if kind == "pairtab":
         return randomise(build({**table, "type_map": ["O", "H"]}))
     if kind == "zbl":
         switch = {"use_srtab": str(path), "sw_rmin": 0.9, "sw_rmax": 2.2, "smin_alpha": 0.3}
         return randomise(build({**part, **switch}))
-    other = section_of({**PLAIN, "seed": 9}, {"seed": 8}, {})
+    other = section_of({**mixed, "seed": 9}, {"seed": 8}, {})
     weights = {"mean": "mean", "sum": "sum", "weights": [0.3, 2.0]}[kind]
     models = [part, {**table} if kind == "weights" else other]
     return randomise(build({"type": "linear_ener", "type_map": ["O", "H"], "models": models, "weights": weights}))

@@ -6,23 +6,32 @@
 
 namespace deepmd {
 
-template <class Real>
-void PairArrays<Real>::reserve(std::size_t n) {
+void PairGeometry::reserve(std::size_t n) {
   if (n <= size()) return;
   n += n / 4;
-  neighbor.resize(n), offset.resize(n);
-  for (auto* each : {&x, &y, &z, &inverse_r, &d_row0, &angular, &d_angular}) each->resize(n);
+  neighbor.resize(n);
+  for (auto* each : {&x, &y, &z, &r2}) each->resize(n);
+}
+
+std::size_t PairGeometry::bytes() const { return size() * (sizeof(int) + 4 * sizeof(double)); }
+
+template <class Real>
+void PairRows<Real>::reserve(std::size_t n) {
+  if (n <= size()) return;
+  n += n / 4;
+  offset.resize(n);
+  for (auto* each : {&inverse_r, &d_row0, &angular, &d_angular}) each->resize(n);
   for (auto& each : row) each.resize(n);
   u.resize(n);
 }
 
 template <class Real>
-std::size_t PairArrays<Real>::bytes() const {
-  return size() * (2 * sizeof(int) + 7 * sizeof(double) + 5 * sizeof(Real));
+std::size_t PairRows<Real>::bytes() const {
+  return size() * (sizeof(int) + 4 * sizeof(double) + 5 * sizeof(Real));
 }
 
-template struct PairArrays<float>;
-template struct PairArrays<double>;
+template struct PairRows<float>;
+template struct PairRows<double>;
 
 namespace {
 
@@ -60,24 +69,26 @@ DEEPMD_INLINE void make_rows_body(const MakeRows<Real>& args) {
   using V = Vector<double, Width::kBytes>;
   using Integers = Vector<int, Width::kBytes / 2>;
   constexpr int kLanes = Width::kBytes / sizeof(double);
-  PairArrays<Real>& p = *a.pairs;
+  const PairGeometry& p = *a.pairs;
+  PairRows<Real>& rows = *a.rows;
   RowLanes<kLanes> lanes;
   V beyond = {};
   for (std::size_t k = a.begin; k < a.end; k += kLanes) {
-    raw_rows<kLanes>(a, p.inverse_r.data() + k, lanes);
+    const std::size_t to = k - a.first;
+    raw_rows<kLanes>(a, p.r2.data() + k, lanes);
     const V at = load<V>(lanes.at), w = load<V>(lanes.angular) * a.inverse_std_a;
     beyond += load<V>(lanes.beyond);
     const Integers interval = __builtin_convertvector(at, Integers);
-    store(p.offset.data() + k, interval * a.stride);
-    store_from_double(p.u.data() + k, at - __builtin_convertvector(interval, V));
-    store(p.inverse_r.data() + k, load<V>(lanes.inverse_r));
-    store(p.d_row0.data() + k, load<V>(lanes.d_s) * a.inverse_std_r);
-    store(p.angular.data() + k, w);
-    store(p.d_angular.data() + k, load<V>(lanes.d_angular) * a.inverse_std_a);
-    store_from_double(p.row[0].data() + k, (load<V>(lanes.s) - a.davg) * a.inverse_std_r);
-    store_from_double(p.row[1].data() + k, w * load<V>(p.x.data() + k));
-    store_from_double(p.row[2].data() + k, w * load<V>(p.y.data() + k));
-    store_from_double(p.row[3].data() + k, w * load<V>(p.z.data() + k));
+    store(rows.offset.data() + to, interval * a.stride);
+    store_from_double(rows.u.data() + to, at - __builtin_convertvector(interval, V));
+    store(rows.inverse_r.data() + to, load<V>(lanes.inverse_r));
+    store(rows.d_row0.data() + to, load<V>(lanes.d_s) * a.inverse_std_r);
+    store(rows.angular.data() + to, w);
+    store(rows.d_angular.data() + to, load<V>(lanes.d_angular) * a.inverse_std_a);
+    store_from_double(rows.row[0].data() + to, (load<V>(lanes.s) - a.davg) * a.inverse_std_r);
+    store_from_double(rows.row[1].data() + to, w * load<V>(p.x.data() + k));
+    store_from_double(rows.row[2].data() + to, w * load<V>(p.y.data() + k));
+    store_from_double(rows.row[3].data() + to, w * load<V>(p.z.data() + k));
   }
   *a.beyond += sum_of_lanes<V, kLanes>(beyond);
 }
@@ -86,7 +97,8 @@ template <class Width, class Real>
 DEEPMD_INLINE void chain_rule_body(const ChainRule<Real>& a) {
   using V = Vector<double, Width::kBytes>;
   constexpr int kLanes = Width::kBytes / sizeof(double);
-  const PairArrays<Real>& p = *a.pairs;
+  const PairGeometry& p = *a.pairs;
+  const PairRows<Real>& rows = *a.rows;
   V total[3] = {}, virial[9] = {};
   for (std::size_t k = a.begin; k < a.end; k += kLanes) {
     const std::size_t i = k - a.begin;
@@ -95,9 +107,9 @@ DEEPMD_INLINE void chain_rule_body(const ChainRule<Real>& a) {
     const V d[3] = {load_as_double<V>(a.d_row[1] + i), load_as_double<V>(a.d_row[2] + i),
                     load_as_double<V>(a.d_row[3] + i)};
     const V along = r[0] * d[0] + r[1] * d[1] + r[2] * d[2];
-    const V radial = (d0 * load<V>(p.d_row0.data() + k) + along * load<V>(p.d_angular.data() + k)) *
-                     load<V>(p.inverse_r.data() + k);
-    const V angular = load<V>(p.angular.data() + k);
+    const V radial = (d0 * load<V>(rows.d_row0.data() + i) + along * load<V>(rows.d_angular.data() + i)) *
+                     load<V>(rows.inverse_r.data() + i);
+    const V angular = load<V>(rows.angular.data() + i);
 #pragma GCC unroll 3
     for (int b = 0; b < 3; ++b) {
       const V g = radial * r[b] + angular * d[b];

@@ -97,10 +97,17 @@ class ExactWhenClose : public FusedPotential {
   std::size_t bytes_of_model() const override { return spectral_->bytes_of_model(); }
   std::int64_t n_outside() const override { return n_outside_; }
 
+  LoopMember& member() override { return spectral_->member(); }
+  FusedLoop& loop() override { return spectral_->loop(); }
+  const int* block_sizes() const override { return spectral_->block_sizes(); }
+  std::int64_t member_n_outside() const override { return spectral_->n_outside(); }
+
   void evaluate(const Frame& frame, const Result& result) override {
-    const std::int64_t n_before = spectral_->n_outside();
-    spectral_->evaluate(frame, result);
-    const std::int64_t n_outside = spectral_->n_outside() - n_before;
+    FusedPotential* const self = this;
+    evaluate_together(frame, &self, 1, &result);
+  }
+
+  void amend(const Frame& frame, const Result& result, std::int64_t n_outside) override {
     if (n_outside == 0) return;
     n_outside_ += n_outside;
     if (!exact_) exact_ = make_fused_potential(tree_, build_pair_basis(tree_, nullptr), options_);

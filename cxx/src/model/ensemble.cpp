@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.hpp"
+#include "model/pair_blocks.hpp"
 #include "model/request_checks.hpp"
 
 namespace deepmd {
@@ -63,7 +64,11 @@ Ensemble::Ensemble(std::vector<Model*> models) : rcut_(longest_cutoff(models)), 
     }
     check_dimension(a, *model, "fparam", ours.dim_fparam, theirs.dim_fparam);
     check_dimension(a, *model, "aparam", ours.dim_aparam, theirs.dim_aparam);
-    members_.push_back({model, map_types(a, *model)});
+    FusedPotential *fused = model->fused(), *leader = models[0]->fused();
+    std::vector<int> type_of = map_types(a, *model);
+    const bool is_twice = std::any_of(members_.begin(), members_.end(), [&](const Member& m) { return m.model == model; });
+    const bool is_joined = fused && leader && type_of.empty() && !is_twice && can_share(*leader, *fused);
+    members_.push_back({model, is_joined, std::move(type_of)});
   }
 }
 
@@ -86,21 +91,39 @@ void Ensemble::evaluate(const Request& request, const std::vector<Result>& resul
   }
   Request filled = request;
   first().complete(filled, neighbors_);
+  evaluate_joined(filled.frame, results);
   for (std::size_t k = 0; k < results.size(); ++k) {
-    const Member& member = members_[k];
-    Frame frame = filled.frame;
-    if (!member.type_of.empty()) {
-      types_.resize(frame.n_all());
-      for (std::size_t i = 0; i < types_.size(); ++i) types_[i] = member.type_of[static_cast<std::size_t>(frame.types[i])];
-      frame.types = types_.data();
-    }
+    if (members_[k].is_joined) continue;
     try {
-      member.model->evaluate_checked(frame, results[k]);
+      evaluate_alone(members_[k], filled.frame, results[k]);
     } catch (const Error& e) {
       if (k == 0 || e.status() == DEEPMD_ERROR_GEOMETRY) throw;
-      throw Error(e.status(), text("model ", member.model->path(), ": ", e.what()));
+      throw Error(e.status(), text("model ", members_[k].model->path(), ": ", e.what()));
     }
   }
+}
+
+void Ensemble::evaluate_joined(const Frame& given, const std::vector<Result>& results) {
+  Frame frame = given;
+  frame.list.n_centers = frame.n_local;  // rows of ghosts are for models that pass messages
+  joined_.clear();
+  joined_results_.clear();
+  for (std::size_t k = 0; k < results.size(); ++k) {
+    if (!members_[k].is_joined) continue;
+    joined_.push_back(members_[k].model->fused());
+    joined_results_.push_back(results[k]);
+  }
+  evaluate_together(frame, joined_.data(), static_cast<int>(joined_.size()), joined_results_.data());
+  for (const Result& result : joined_results_) check_finite(frame, result);
+}
+
+void Ensemble::evaluate_alone(const Member& member, Frame frame, const Result& result) {
+  if (!member.type_of.empty()) {
+    types_.resize(frame.n_all());
+    for (std::size_t i = 0; i < types_.size(); ++i) types_[i] = member.type_of[static_cast<std::size_t>(frame.types[i])];
+    frame.types = types_.data();
+  }
+  member.model->evaluate_checked(frame, result);
 }
 
 }  // namespace deepmd

@@ -9,7 +9,8 @@ namespace deepmd {
 
 // Several models for the same atoms: one checked request and one neighbour list for all. Types and defaults are those of
 // the first model; a model that lists the same elements in another order has its types mapped, and the list reaches as
-// far as the longest cutoff (each model skips what lies beyond its own).
+// far as the longest cutoff (each model skips what lies beyond its own). Models on the fused path that see the same pairs
+// as the first one share one pass: their neighbours are filtered and sorted once.
 class Ensemble {
  public:
   // The models live elsewhere. Throws DEEPMD_ERROR_ARGUMENT with the difference in words if they do not fit together.
@@ -26,14 +27,19 @@ class Ensemble {
  private:
   struct Member {
     Model* model;
+    bool is_joined;            // takes part in the pass of the first model
     std::vector<int> type_of;  // [n_types] the model's type of each type of the first model; empty: the same
   };
 
   Model& first() const { return *members_[0].model; }
+  void evaluate_joined(const Frame& given, const std::vector<Result>& results);
+  void evaluate_alone(const Member& member, Frame frame, const Result& result);
 
   std::vector<Member> members_;
   double rcut_;
   Neighbors neighbors_;
+  std::vector<FusedPotential*> joined_;
+  std::vector<Result> joined_results_;
   std::vector<int> types_;  // [n_all] in the order of a model that lists its elements differently
 };
 

@@ -1,6 +1,7 @@
 #include "model/fused_block.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "model/fused_exact.hpp"
 
@@ -12,26 +13,28 @@ void grow(Buffer& buffer, std::size_t n) {
   if (buffer.size() < n) buffer.resize(n);
 }
 
-template <class Real>
-RowView<Real> view(const PairArrays<Real>& pairs, const NeighborRun& run) {
-  RowView<Real> rows;
-  rows.n = run.n;
-  rows.offset = pairs.offset.data() + run.begin;
-  rows.u = pairs.u.data() + run.begin;
-  for (int b = 0; b < 4; ++b) rows.row[b] = pairs.row[b].data() + run.begin;
-  return rows;
-}
+// Beyond this, in intervals, an argument counts as outside the table; less is rounding and changes nothing.
+constexpr double kOutside = 1e-9;
 
 }  // namespace
 
 template <class Real>
-FusedBlock<Real>::FusedBlock(const FusedPlan<Real>& plan) : plan_(plan), collector_(plan), fitting_(plan) {}
+FusedBlock<Real>::FusedBlock(const FusedPlan<Real>& plan) : plan_(plan), fitting_(plan) {}
 
 template <class Real>
-void FusedBlock<Real>::make_room(const CenterPlan<Real>& center, int m) {
-  const auto rows = static_cast<std::size_t>(m);
-  grow(runs_, rows * plan_.tree.n_types);
-  grow(first_, rows + 1);
+RowView<Real> FusedBlock<Real>::view(std::size_t first_row, int n) const {
+  RowView<Real> rows;
+  rows.n = n;
+  rows.offset = rows_.offset.data() + first_row;
+  rows.u = rows_.u.data() + first_row;
+  for (int b = 0; b < 4; ++b) rows.row[b] = rows_.row[b].data() + first_row;
+  return rows;
+}
+
+template <class Real>
+void FusedBlock<Real>::make_room(const CenterPlan<Real>& center) {
+  const auto rows = static_cast<std::size_t>(pairs_->m);
+  for (int k = 0; k < pairs_->m; ++k) rows_.reserve(pairs_->first[k + 1] - pairs_->first[k]);
   grow(sums_, rows * 4 * center.sums_stride + kPad);
   if (center.has_map) grow(t_, rows * 4 * center.t_stride + kPad);
   grow(g_t_, rows * 4 * center.t_stride + kPad);
@@ -41,41 +44,75 @@ void FusedBlock<Real>::make_room(const CenterPlan<Real>& center, int m) {
 }
 
 template <class Real>
-void FusedBlock<Real>::evaluate(const Frame& frame, const int* atoms, int m, const BlockSums& sums) {
+void FusedBlock<Real>::evaluate(const Frame& frame, const int* atoms, const BlockPairs& pairs, const BlockSums& sums) {
   const CenterPlan<Real>& center = plan_.centers[frame.types[atoms[0]]];
-  make_room(center, m);
-  sum_neighbors(frame, center, atoms, m);
-  make_inputs(frame, center, atoms, m);
+  const int m = pairs.m;
+  pairs_ = &pairs;
+  make_room(center);
+  sum_neighbors(center);
+  make_inputs(frame, center, atoms);
   fitting_.forward(center, m, x_.data(), energy_.data());
   for (int k = 0; k < m; ++k) sums.atom_energy[atoms[k]] = energy_[k];
   if (!sums.wants_gradient()) return;
   fitting_.backward(center, m, x_.data());
-  inputs_back(center, m);
-  neighbors_back(center, atoms, m, sums);
+  inputs_back(center);
+  neighbors_back(center, atoms, sums);
+}
+
+// Rows of the neighbours of one type of centre k. Returns how far they lie outside the table in all, in intervals.
+template <class Real>
+double FusedBlock<Real>::make_rows(const CenterPlan<Real>& center, int k, int type) {
+  const NeighborRun& run = runs(k)[type];
+  const PlanTable<Real>& table = plan_.tables[center.neighbors[type].network];
+  double beyond = 0;
+  MakeRows<Real> rows;
+  rows.pairs = &pairs_->geometry, rows.rows = &rows_;
+  rows.first = pairs_->first[k];
+  rows.begin = run.begin, rows.end = run.begin + static_cast<std::size_t>(padded(run.n));
+  rows.cutoff = plan_.tree.cutoff;
+  rows.davg = center.davg, rows.inverse_std_r = center.inverse_std_r, rows.inverse_std_a = center.inverse_std_a;
+  rows.lo = table.lo, rows.inverse_step = table.inverse_step, rows.last = table.last;
+  rows.stride = 6 * table.width;
+  rows.beyond = &beyond;
+  plan_.kernels.make_rows(rows);
+  return beyond;
+}
+
+template <class Real>
+void FusedBlock<Real>::find_outside(const CenterPlan<Real>& center, int k, int type) {
+  const PlanTable<Real>& table = plan_.tables[center.neighbors[type].network];
+  const PairGeometry& pairs = pairs_->geometry;
+  const NeighborRun& run = runs(k)[type];
+  for (std::size_t entry = run.begin; entry < run.begin + static_cast<std::size_t>(run.n); ++entry) {
+    const double r[3] = {pairs.x[entry], pairs.y[entry], pairs.z[entry]};
+    const RawRow raw = raw_row(std::sqrt(r[0] * r[0] + r[1] * r[1] + r[2] * r[2]), plan_.tree.cutoff);
+    OutsidePair pair{k, type, entry, {(raw.s - center.davg) * center.inverse_std_r}};
+    const double at = (pair.row[0] - table.lo) * table.inverse_step;
+    if (at >= -kOutside && at <= table.last + kOutside) continue;
+    for (int b = 0; b < 3; ++b) pair.row[1 + b] = raw.angular * center.inverse_std_a * r[b];
+    for (auto& row : rows_.row) row[entry - pairs_->first[k]] = Real(0);
+    outside_.push_back(pair);
+  }
 }
 
 // First pass over neighbours: sums_ = sum_j row (x) c, empty slots included.
 template <class Real>
-void FusedBlock<Real>::sum_neighbors(const Frame& frame, const CenterPlan<Real>& center, const int* atoms, int m) {
-  const int n_types = plan_.tree.n_types;
-  std::size_t end = 0;
+void FusedBlock<Real>::sum_neighbors(const CenterPlan<Real>& center) {
   outside_.clear();
-  for (int k = 0; k < m; ++k) {
-    NeighborRun* runs = &runs_[static_cast<std::size_t>(k) * n_types];
-    first_[k] = end;
-    collector_.collect(frame, atoms[k], k, pairs_, end, runs, outside_);
+  for (int k = 0; k < pairs_->m; ++k) {
     Real* own = sums_.data() + static_cast<std::size_t>(k) * 4 * center.sums_stride;
     std::fill_n(own, 4 * center.sums_stride, Real(0));
-    for (int t = 0; t < n_types; ++t) {
+    for (int t = 0; t < plan_.tree.n_types; ++t) {
       const NeighborPlan<Real>& neighbor = center.neighbors[t];
       const PlanTable<Real>& table = plan_.tables[neighbor.network];
-      const Real n_empty = static_cast<Real>(neighbor.sel - runs[t].n_counted);
+      const NeighborRun& run = runs(k)[t];
+      const Real n_empty = static_cast<Real>(neighbor.sel - run.n_counted);
       for (int p = 0; p < table.width; ++p) own[neighbor.column + p] += n_empty * neighbor.phantom[p];
-      if (runs[t].n == 0) continue;
-      plan_.kernels.contract({view(pairs_, runs[t]), table.c.data(), table.width, own + neighbor.column, center.sums_stride});
+      if (run.n == 0) continue;
+      if (make_rows(center, k, t) > kOutside) find_outside(center, k, t);
+      plan_.kernels.contract({view(run.begin - pairs_->first[k], run.n), table.c.data(), table.width, own + neighbor.column, center.sums_stride});
     }
   }
-  first_[m] = end;
   if (!outside_.empty()) add_outside(center);
 }
 
@@ -108,8 +145,9 @@ void FusedBlock<Real>::add_outside(const CenterPlan<Real>& center) {
 
 // From sums over neighbours to the inputs of the fitting network.
 template <class Real>
-void FusedBlock<Real>::make_inputs(const Frame& frame, const CenterPlan<Real>& center, const int* atoms, int m) {
+void FusedBlock<Real>::make_inputs(const Frame& frame, const CenterPlan<Real>& center, const int* atoms) {
   const EnergyTree& tree = plan_.tree;
+  const int m = pairs_->m;
   if (center.has_map) {
     plan_.kernels.gemm({4 * m, &center.map, sums_.data(), center.sums_stride, t_.data(), center.t_stride, nullptr, false});
   }
@@ -126,7 +164,8 @@ void FusedBlock<Real>::make_inputs(const Frame& frame, const CenterPlan<Real>& c
 
 // x_ holds dE/dx; what comes out is dE/d(sums), in g_t_ without a map and in sums_ with one.
 template <class Real>
-void FusedBlock<Real>::inputs_back(const CenterPlan<Real>& center, int m) {
+void FusedBlock<Real>::inputs_back(const CenterPlan<Real>& center) {
+  const int m = pairs_->m;
   const Real* t = center.has_map ? t_.data() : sums_.data();
   for (int k = 0; k < m; ++k) {
     const std::size_t own = static_cast<std::size_t>(k) * 4 * center.t_stride;
@@ -165,37 +204,39 @@ void FusedBlock<Real>::outside_back(const CenterPlan<Real>& center, int k, std::
 
 // Second pass over neighbours: pair gradients, and what they add up to.
 template <class Real>
-void FusedBlock<Real>::neighbors_back(const CenterPlan<Real>& center, const int* atoms, int m, const BlockSums& sums) {
+void FusedBlock<Real>::neighbors_back(const CenterPlan<Real>& center, const int* atoms, const BlockSums& sums) {
   alignas(kAlignment) double total[3 * 8], unused[9 * 8] = {};
   const int n_types = plan_.tree.n_types;
-  for (int k = 0; k < m; ++k) {
-    const std::size_t begin = first_[k], end = first_[k + 1];
+  for (int k = 0; k < pairs_->m; ++k) {
+    const std::size_t begin = pairs_->first[k], end = pairs_->first[k + 1];
     for (int b = 0; b < 4; ++b) grow(d_row_[b], end - begin);
     for (int b = 0; b < 3; ++b) grow(gradient_[b], end - begin);
     const Real* g = (center.has_map ? sums_ : g_t_).data() + static_cast<std::size_t>(k) * 4 * center.sums_stride;
-    const NeighborRun* runs = &runs_[static_cast<std::size_t>(k) * n_types];
     for (int t = 0; t < n_types; ++t) {
-      if (runs[t].n == 0) continue;
+      const NeighborRun& run = runs(k)[t];
+      if (run.n == 0) continue;
       const NeighborPlan<Real>& neighbor = center.neighbors[t];
       const PlanTable<Real>& table = plan_.tables[neighbor.network];
+      make_rows(center, k, t);
       Project<Real> project;
-      project.rows = view(pairs_, runs[t]);
+      project.rows = view(run.begin - begin, run.n);
       project.table = table.c.data(), project.width = table.width;
       project.inverse_step = static_cast<Real>(table.inverse_step);
       project.g = g + neighbor.column, project.stride = center.sums_stride;
-      for (int b = 0; b < 4; ++b) project.d_row[b] = d_row_[b].data() + (runs[t].begin - begin);
+      for (int b = 0; b < 4; ++b) project.d_row[b] = d_row_[b].data() + (run.begin - begin);
       plan_.kernels.project(project);
     }
     if (!outside_.empty()) outside_back(center, k, begin);
     std::fill_n(total, 3 * 8, 0.0);
     ChainRule<Real> chain;
-    chain.pairs = &pairs_, chain.begin = begin, chain.end = end;
+    chain.pairs = &pairs_->geometry, chain.rows = &rows_;
+    chain.begin = begin, chain.end = end;
     for (int b = 0; b < 4; ++b) chain.d_row[b] = d_row_[b].data();
     for (int b = 0; b < 3; ++b) chain.gradient[b] = gradient_[b].data();
     chain.total = total;
     chain.virial = sums.virial ? sums.virial : unused;
     plan_.kernels.chain_rule(chain);
-    for (int t = 0; t < n_types; ++t) scatter(runs[t], begin, sums);
+    for (int t = 0; t < n_types; ++t) scatter(runs(k)[t], begin, sums);
     for (int b = 0; sums.forces && b < 3; ++b) {
       for (int l = 0; l < 8; ++l) sums.forces[3 * static_cast<std::size_t>(atoms[k]) + b] += total[8 * b + l];
     }
@@ -204,14 +245,15 @@ void FusedBlock<Real>::neighbors_back(const CenterPlan<Real>& center, const int*
 
 template <class Real>
 void FusedBlock<Real>::scatter(const NeighborRun& run, std::size_t first_entry, const BlockSums& sums) const {
+  const PairGeometry& pairs = pairs_->geometry;
   for (std::size_t k = run.begin; k < run.begin + static_cast<std::size_t>(run.n); ++k) {
-    const auto j = static_cast<std::size_t>(pairs_.neighbor[k]);
+    const auto j = static_cast<std::size_t>(pairs.neighbor[k]);
     const double g[3] = {gradient_[0][k - first_entry], gradient_[1][k - first_entry], gradient_[2][k - first_entry]};
     if (sums.forces) {
       for (int a = 0; a < 3; ++a) sums.forces[3 * j + a] -= g[a];
     }
     if (sums.atom_virial) {
-      const double r[3] = {pairs_.x[k], pairs_.y[k], pairs_.z[k]};
+      const double r[3] = {pairs.x[k], pairs.y[k], pairs.z[k]};
       for (int a = 0; a < 3; ++a) {
         for (int b = 0; b < 3; ++b) sums.atom_virial[9 * j + 3 * a + b] -= g[a] * r[b];
       }
@@ -222,8 +264,8 @@ void FusedBlock<Real>::scatter(const NeighborRun& run, std::size_t first_entry, 
 template <class Real>
 std::size_t FusedBlock<Real>::bytes() const {
   const std::size_t reals = sums_.size() + t_.size() + g_t_.size() + x_.size() + spread_.size() + 4 * d_row_[0].size();
-  return collector_.bytes() + fitting_.bytes() + pairs_.bytes() + reals * sizeof(Real) + runs_.size() * sizeof(NeighborRun) +
-         3 * gradient_[0].size() * sizeof(double) + outside_.capacity() * sizeof(OutsidePair);
+  return fitting_.bytes() + rows_.bytes() + reals * sizeof(Real) + 3 * gradient_[0].size() * sizeof(double) +
+         outside_.capacity() * sizeof(OutsidePair);
 }
 
 template class FusedBlock<float>;

@@ -21,34 +21,44 @@ struct BlockSums {
   bool wants_gradient() const { return forces || virial || atom_virial; }
 };
 
+// A pair whose argument lies outside the table; its entry in the rows is without effect on the sums.
+struct OutsidePair {
+  int center = 0;         // number in the block
+  int type = 0;           // of the neighbour
+  std::size_t entry = 0;  // in the pair arrays
+  double row[4] = {};
+};
+
 // Energies and derivatives of a block of centres of one type; one of these per thread, its buffers are kept.
 template <class Real>
 class FusedBlock {
  public:
   explicit FusedBlock(const FusedPlan<Real>& plan);
 
-  // atoms [m]: local atoms that are all of the same type.
-  void evaluate(const Frame& frame, const int* atoms, int m, const BlockSums& sums);
+  // atoms [pairs.m]: local atoms that are all of the same type.
+  void evaluate(const Frame& frame, const int* atoms, const BlockPairs& pairs, const BlockSums& sums);
 
   std::int64_t n_outside() const { return n_outside_; }
   std::size_t bytes() const;
 
  private:
-  void make_room(const CenterPlan<Real>& center, int m);
-  void sum_neighbors(const Frame& frame, const CenterPlan<Real>& center, const int* atoms, int m);
-  void make_inputs(const Frame& frame, const CenterPlan<Real>& center, const int* atoms, int m);
-  void inputs_back(const CenterPlan<Real>& center, int m);
-  void neighbors_back(const CenterPlan<Real>& center, const int* atoms, int m, const BlockSums& sums);
+  void make_room(const CenterPlan<Real>& center);
+  void sum_neighbors(const CenterPlan<Real>& center);
+  double make_rows(const CenterPlan<Real>& center, int k, int type);
+  void find_outside(const CenterPlan<Real>& center, int k, int type);
+  void make_inputs(const Frame& frame, const CenterPlan<Real>& center, const int* atoms);
+  void inputs_back(const CenterPlan<Real>& center);
+  void neighbors_back(const CenterPlan<Real>& center, const int* atoms, const BlockSums& sums);
   void add_outside(const CenterPlan<Real>& center);
   void outside_back(const CenterPlan<Real>& center, int k, std::size_t first_entry);
   void scatter(const NeighborRun& run, std::size_t first_entry, const BlockSums& sums) const;
+  const NeighborRun* runs(int k) const { return &pairs_->runs[static_cast<std::size_t>(k) * plan_.tree.n_types]; }
+  RowView<Real> view(std::size_t first_row, int n) const;
 
   const FusedPlan<Real>& plan_;
-  PairCollector<Real> collector_;
   FusedFitting<Real> fitting_;
-  PairArrays<Real> pairs_;
-  std::vector<NeighborRun> runs_;        // [m][n_types]
-  std::vector<std::size_t> first_;       // [m + 1] entries of each centre
+  const BlockPairs* pairs_ = nullptr;
+  PairRows<Real> rows_;  // of one centre: made again for the way back, which is cheaper than keeping those of a block
   aligned_vector<Real> sums_, t_, g_t_;  // [m][4][stride]
   aligned_vector<Real> x_;               // [m][x_stride], and dE/dx
   aligned_vector<Real> spread_;

@@ -3,8 +3,10 @@
 #include <vector>
 
 #include "core/aligned_vector.hpp"
+#include "kernels/environment.hpp"
+#include "kernels/filter.hpp"
+#include "model/energy_tree.hpp"
 #include "model/frame.hpp"
-#include "model/fused_plan.hpp"
 
 namespace deepmd {
 
@@ -15,34 +17,46 @@ struct NeighborRun {
   int n_counted = 0;  // neighbours that use up slots: n, or more where the descriptor excludes the pair of types
 };
 
-// A pair whose argument lies outside the table; its entry in the pair arrays is without effect on the sums.
-struct OutsidePair {
-  int center = 0;         // number in the block
-  int type = 0;           // of the neighbour
-  std::size_t entry = 0;  // in the pair arrays
-  double row[4] = {};
+// The neighbours of a block of centres. Models with the same rules share it.
+struct BlockPairs {
+  int m = 0;  // centres
+  PairGeometry geometry;
+  std::vector<NeighborRun> runs;    // [m][n_types]
+  std::vector<std::size_t> first;   // [m + 1] entries of each centre
+
+  std::size_t end() const { return first[m]; }
+  std::size_t bytes() const;
 };
 
-// Filters the list of one centre to the cutoff and sorts it by neighbour type.
-template <class Real>
+// Which pairs a model knows.
+struct PairRules {
+  explicit PairRules(const EnergyTree& tree)
+      : rcut(tree.cutoff.rcut), n_types(tree.n_types), exists(tree.pair_keep), is_kept(tree.keep) {}
+  bool operator==(const PairRules& other) const {
+    return rcut == other.rcut && n_types == other.n_types && exists == other.exists && is_kept == other.is_kept;
+  }
+
+  double rcut;
+  int n_types;
+  std::vector<char> exists;   // [n_types][n_types] (centre, neighbour), else the pair is left out altogether
+  std::vector<char> is_kept;  // else its row is zero, but it counts as a neighbour
+};
+
+// Filters the lists of centres to the cutoff and sorts them by neighbour type.
 class PairCollector {
  public:
-  explicit PairCollector(const FusedPlan<Real>& plan) : plan_(plan), cursor_(plan.tree.n_types) {}
+  PairCollector(const PairRules& rules, FilterKernel filter);
 
-  // Rows of centre i (number `center` in the block) behind `end`, which moves; runs [n_types]. Throws
-  // DEEPMD_ERROR_GEOMETRY if a pair is too close.
-  void collect(const Frame& frame, int i, int center, PairArrays<Real>& pairs, std::size_t& end, NeighborRun* runs,
-               std::vector<OutsidePair>& outside);
+  // atoms [m]. Throws DEEPMD_ERROR_GEOMETRY if a pair is too close.
+  void collect(const Frame& frame, const int* atoms, int m, BlockPairs& pairs);
   std::size_t bytes() const;
 
  private:
   int filter(const Frame& frame, int i);
-  void sort_by_type(const Frame& frame, int i, int n, const CenterPlan<Real>& center, PairArrays<Real>& pairs,
-                    std::size_t& end, NeighborRun* runs);
-  void find_outside(const CenterPlan<Real>& plan, int center, int type, const NeighborRun& run, PairArrays<Real>& pairs,
-                    std::vector<OutsidePair>& outside);
+  std::size_t sort_by_type(const Frame& frame, int i, int n, std::size_t end, PairGeometry& pairs, NeighborRun* runs);
 
-  const FusedPlan<Real>& plan_;
+  PairRules rules_;
+  FilterKernel kernel_;
   aligned_vector<int> neighbor_, type_;
   aligned_vector<double> x_, y_, z_, r2_;
   std::vector<std::size_t> cursor_;  // [n_types]

@@ -118,8 +118,6 @@ std::vector<int> make_neighbors(const FusedPlan<Real>& all, int t_i, CenterPlan<
   for (int t = 0; t < tree.n_types; ++t) {
     NeighborPlan<Real> neighbor;
     neighbor.network = tree.network_of(t_i, t);
-    neighbor.exists = tree.pair_keep[t_i * tree.n_types + t] != 0;
-    neighbor.is_kept = tree.keep[t_i * tree.n_types + t] != 0;
     neighbor.sel = tree.sel[t];
     const int width = all.tables[neighbor.network].width;
     neighbor.column = all.basis.spectral ? plan.n_sums : 0;

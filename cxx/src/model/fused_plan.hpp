@@ -58,8 +58,6 @@ struct PlanTable {
 // What centres of one type need to know about neighbours of one type.
 template <class Real>
 struct NeighborPlan {
-  bool exists = true;  // else the pair is left out altogether
-  bool is_kept = true;  // else its row is zero, but it counts as a neighbour
   int network = 0;
   int column = 0;  // where its channels begin in the sums
   double sel = 0;

@@ -28,6 +28,8 @@ class Model {
   std::string describe_path() const { return path_.describe(); }
   // Pairs of all frames so far that lay outside of tables.
   std::int64_t n_outside() const { return path_.potential->n_outside(); }
+  // Null on another path.
+  FusedPotential* fused() { return dynamic_cast<FusedPotential*>(path_.potential.get()); }
   const std::string& path() const { return file_.path(); }
 
   // Checks the request, builds a list if there is none, and evaluates. Never leaves non-finite numbers as success.

@@ -104,7 +104,9 @@ def _from_v0(old: dict[str, Any], changes: list[str]) -> dict[str, Any]:
     if "type_map" in old:
         model = {"type_map": old.pop("type_map"), **model}
     if seed is not None:
-        model["descriptor"]["seed"] = model["fitting_net"]["seed"] = seed
+        for name in ("descriptor", "fitting_net"):
+            if model[name].get("type") != "loc_frame":  # which has no parameters
+                model[name]["seed"] = seed
     rate = _v0_learning_rate(old)
     loss = {name: old.pop(name) for name in list(old) if name.startswith(("start_pref_", "limit_pref_"))}
     training = {name: old.pop(name) for name in _V0_TRAINING if name in old}

@@ -30,6 +30,8 @@ def set_row_statistics(model: Any, batches: Iterable[Batch]) -> None:
     0.01 become 0.01; a type that was not seen gets mean 0 and 0.1.
     """
     for descriptor in model.descriptors():
+        if hasattr(descriptor, "fill_statistics"):  # rows that are no environment
+            descriptor.fill_statistics(batches)
         for environment in descriptor.environments():
             fill_environment(environment, row_batches(model, batches))
 

@@ -46,6 +46,10 @@ def open_frozen(file: str | os.PathLike, run_selftest: bool = True, **choice: st
         from deepmd.infer.scripted_spin import ScriptedSpin
 
         return ScriptedSpin(file, run_selftest, **choice)
+    if kind == "masked":
+        from deepmd.infer.scripted_open import ScriptedOpen
+
+        return ScriptedOpen(file, run_selftest, **choice)
     if kind not in CORE_KINDS:
         from deepmd.infer.scripted import ScriptedModel
 
