@@ -22,6 +22,7 @@ import numpy as np
 
 TAKEN_OTHERWISE = ("ener: se_e2_r, two-sided",)
 """What DeePMD-kit's PyTorch backend reads as another model without a word; it is not kept."""
+INPUTS = ("coord", "cell", "atype", "fparam", "aparam", "spin")
 KEPT = Path(__file__).resolve().parents[1] / "data" / "written"
 
 
@@ -64,7 +65,7 @@ def predict(folder: Path, only: list[str]) -> None:
                         convert_backend(INPUT=str(path.with_suffix(suffix)), OUTPUT=str(target))
                 door = open_model(target, str(data["kind"]))
             except Exception as error:  # some of its models do not become a script; read them as they are
-                if "energy" not in str(data["kind"]):
+                if str(data["kind"]) != "energy":
                     raise
                 print(f"{data['name']!s:36} not scripted: {' '.join(str(error).split())[:90]}")
                 door = Unscripted(path.with_suffix(".dp"))
@@ -106,7 +107,14 @@ def open_model(path: Path, kind: str) -> Any:
     from deepmd.infer.deep_pot import DeepPot
     from deepmd.infer.deep_property import DeepProperty
 
-    doors = {"energy": DeepPot, "dipole": DeepDipole, "polar": DeepPolar, "dos": DeepDOS, "property": DeepProperty}
+    doors = {
+        "energy": DeepPot,
+        "spin": DeepPot,
+        "dipole": DeepDipole,
+        "polar": DeepPolar,
+        "dos": DeepDOS,
+        "property": DeepProperty,
+    }
     return doors[kind](str(path))
 
 
@@ -114,7 +122,11 @@ def evaluate(model: Any, kind: str, frame: dict[str, np.ndarray]) -> dict[str, n
     """One frame, under the names of tests/data/peer."""
     cell = frame["cell"].reshape(1, 9) if "cell" in frame else None
     inputs = (frame["coord"].reshape(1, -1), cell, frame["atype"])
-    more = {key: frame[key].reshape(1, -1) for key in ("fparam", "aparam") if key in frame}
+    more = {key: frame[key].reshape(1, -1) for key in ("fparam", "aparam", "spin") if key in frame}
+    if kind == "spin":
+        names = ("energy", "force", "virial", "atom_energy", "atom_virial", "force_mag", "mask")
+        found = dict(zip(names, model.eval(*inputs, atomic=True, **more), strict=True))
+        return {key: value[0] for key, value in found.items() if key not in ("atom_virial", "mask")}
     if kind == "energy":
         names = ("energy", "force", "virial", "atom_energy", "atom_virial")
         return {key: value[0] for key, value in zip(names, model.eval(*inputs, atomic=True, **more), strict=True)}
@@ -165,7 +177,7 @@ def keep(folder: Path) -> None:
         shapes = [[str(a.dtype), list(a.shape)] for a in arrays.values()]
         text = json.dumps({"tree": json_tree, "arrays": shapes}, separators=(",", ":"))
         numbers = np.concatenate([np.ravel(a).astype(np.float64) for a in arrays.values()])
-        inputs = {k: v for k, v in ours.items() if k.split(".")[-1] in ("coord", "cell", "atype", "fparam", "aparam")}
+        inputs = {k: v for k, v in ours.items() if k.split(".")[-1] in INPUTS}
         stem = "".join(c if c.isalnum() else "_" for c in str(ours["name"])).replace("__", "_")
         np.savez_compressed(KEPT / f"{stem}.npz", model=np.array(text), numbers=numbers, **inputs, **theirs)
 
