@@ -21,6 +21,8 @@ KNOWN = (FROZEN, CHECKPOINT, *TREE_SUFFIXES)
 def find_model(path: str | os.PathLike) -> Path:
     """The file that a model name stands for; a name without a known suffix gets ``.pth``."""
     path = Path(path)
+    if path.is_dir():
+        raise ModelError(f"{path}: got a folder, expected a model file, such as graph.pth or model.ckpt.pt in it")
     if path.suffix.lower() not in KNOWN and not path.is_file():
         path = path.with_name(path.name + FROZEN)
     if not path.is_file():
