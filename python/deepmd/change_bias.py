@@ -70,7 +70,7 @@ def open_for_change(path: Path, head: str | None) -> tuple[Any, Any]:
 
 def set_values(model: Any, values: list[float]) -> None:
     """Writes given energies (eV), one per type."""
-    if model.facts().kind not in ("energy", "spin") or len(values) != model.n_types:
+    if model.facts().kind not in ("energy", "spin", "masked") or len(values) != model.n_types:
         raise InputError(
             f"dp change-bias: --bias-value got {len(values)} numbers, expected {model.n_types} energies for the types "
             f"{' '.join(model.type_map)} of an energy model"

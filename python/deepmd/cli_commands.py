@@ -120,6 +120,7 @@ def _convert_backend(parser: Parser) -> None:
     parser.add_argument("INPUT", help="model to read: .dp, .yaml, .pth, or a checkpoint .pt, of DeePMD-kit too")
     parser.add_argument("OUTPUT", help="model to write: .dp, .yaml or .pth")
     parser.add_argument("--atomic-virial", action="store_true", help="accepted: atomic virials are always available")
+    _branch(parser)
 
 
 def _show(parser: Parser) -> None:

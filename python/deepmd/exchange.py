@@ -31,7 +31,14 @@ TREE_SUFFIXES = (".dp", *YAML_SUFFIXES)
 VARIABLE_PATH = re.compile(r"^/variable_\d{4,}$")
 
 # What this program can evaluate, with the range of @version that is understood.
-MODEL_TYPES = {"standard": (1, 2), "pairtab": (1, 2), "zbl": (1, 2), "linear": (1, 2), "spin_ener": (1, 2)}
+MODEL_TYPES = {
+    "standard": (1, 2),
+    "pairtab": (1, 2),
+    "zbl": (1, 2),
+    "linear": (1, 3),
+    "linear_ener": (1, 3),
+    "spin_ener": (1, 2),
+}
 DESCRIPTOR_TYPES = {
     "se_e2_a": (1, 2),
     "se_r": (1, 2),
@@ -41,6 +48,7 @@ DESCRIPTOR_TYPES = {
     "se_e3_tebd": (1, 1),
     "se_a_tpe": (1, 1),
     "loc_frame": (1, 1),
+    "se_a_mask": (1, 1),
     "dpa2": (1, 3),
     "dpa3": (1, 2),
     "hybrid": (1, 1),
@@ -308,11 +316,16 @@ def _describe_fitting(fitting: dict) -> list[str]:
     return lines
 
 
-def load_tree(path: str | os.PathLike) -> dict:
-    """The neutral tree of any model file: .dp, .yaml, a frozen .pth of this program, or a checkpoint (.pt)."""
+def load_tree(path: str | os.PathLike, head: str | None = None) -> dict:
+    """The neutral tree of any model file: .dp, .yaml, a frozen .pth of this program, or a checkpoint (.pt).
+
+    head: the task of a checkpoint of several tasks.
+    """
     path = Path(path)
     if path.suffix.lower() == ".pt":
-        return _of_checkpoint(path)
+        return _of_checkpoint(path, head)
+    if head:
+        raise ModelError(f"{path}: got the head '{head}', but such a file holds a single task; leave it out")
     if path.suffix.lower() != ".pth":
         return read_tree(path)
     from deepmd import model_file
@@ -323,15 +336,15 @@ def load_tree(path: str | os.PathLike) -> dict:
     return tree
 
 
-def _of_checkpoint(path: Path) -> dict:
+def _of_checkpoint(path: Path, head: str | None) -> dict:
     """The tree of a checkpoint, of this program or of DeePMD-kit's PyTorch backend."""
     from deepmd import foreign_checkpoint
 
     if foreign_checkpoint.is_foreign(path):
-        return foreign_checkpoint.read_tree(path)
+        return foreign_checkpoint.read_tree(path, head)
     from deepmd.train.checkpoint import load_model
 
-    model, _ = load_model(path)
+    model, _ = load_model(path, head)
     distance = model.min_pair_distance
     variables = {} if distance is None else {"min_nbor_dist": np.array(distance)}
     return {"model": model.serialize(), "model_def_script": model.section, VARIABLES: variables}
@@ -344,7 +357,7 @@ def main(args: argparse.Namespace) -> None:
     for role, path, known in (("input", source, (*written, ".pt")), ("output", target, written)):
         if path.suffix.lower() not in known:
             raise ModelError(f"the {role} {path} has the suffix '{path.suffix}', expected one of {', '.join(known)}")
-    tree = load_tree(source)
+    tree = load_tree(source, getattr(args, "head", None))
     for line in describe(tree):
         log.info("%s", line)
     if target.suffix.lower() == ".pth":

@@ -64,12 +64,18 @@ def is_foreign(path: str | Path) -> bool:
     return content[:2] == b"PK" and TRAILER not in content[-200:] and b"/data.pkl" in content
 
 
-def read_tree(path: str | Path) -> dict[str, Any]:
-    """The neutral tree of a checkpoint of one model."""
+def heads(path: str | Path) -> list[str]:
+    """The tasks of a checkpoint of several tasks; none of one model."""
+    return list(_state(Path(path))[STATE].get("model_params", {}).get("model_dict", {}))
+
+
+def read_tree(path: str | Path, head: str | None = None) -> dict[str, Any]:
+    """The neutral tree of a checkpoint; head: which of several tasks."""
     state = _state(Path(path))
-    section = _section(state, path)
+    section, branch = _section(state, path, head)
     tree, known = _template(section, path)
-    parameters = {key.split(".", 2)[2]: value for key, value in state.items() if key.startswith("model.Default.")}
+    start = f"model.{branch}."
+    parameters = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
     used: set[str] = set()
 
     def number(where: str, value: np.ndarray) -> np.ndarray:
@@ -137,16 +143,20 @@ def _state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _section(state: dict[str, Any], path: str | Path) -> dict[str, Any]:
+def _section(state: dict[str, Any], path: str | Path, head: str | None) -> tuple[dict[str, Any], str]:
+    """The model section of a task, and the name under which its parameters stand."""
     section = copy.deepcopy(state[STATE].get("model_params"))
     if not isinstance(section, dict):
         raise ModelError(f"{path}: this is no checkpoint of DeePMD-kit: it has no model section", "DP_ERROR_FORMAT")
-    if "model_dict" in section:
-        names = ", ".join(section["model_dict"])
-        raise ModelError(
-            f"{path}: the checkpoint holds several models ({names}); expected one; take one out with DeePMD-kit: "
-            "`dp --pt freeze --head NAME`, or `dp change-bias --model-branch NAME`"
-        )
+    tasks, branch = section.get("model_dict"), "Default"
+    if tasks is None and head:
+        raise ModelError(f"{path}: got the head '{head}', but the model has a single task; leave it out")
+    if tasks is not None:
+        if head not in tasks:
+            got = f"the head '{head}'" if head else "no head"
+            raise ModelError(f"{path}: got {got}, expected one of its tasks {', '.join(tasks)}; name it with --head")
+        section, branch = tasks[head], str(head)
+        section.pop("finetune_head", None)
     kind = section.get("type", "standard")
     if kind != "standard" or section.get("use_srtab") or section.get("spin"):
         name = "use_srtab" if section.get("use_srtab") else "spin" if section.get("spin") else kind
@@ -154,7 +164,7 @@ def _section(state: dict[str, Any], path: str | Path) -> dict[str, Any]:
             f"{path}: checkpoints of models of type '{name}' are not read, expected a descriptor with a fitting net; "
             "convert it with DeePMD-kit: `dp convert-backend model.pt model.dp`"
         )
-    return section
+    return section, branch
 
 
 def _template(section: dict[str, Any], path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -109,7 +109,9 @@ def selftest_frames(model: Any) -> dict[str, np.ndarray]:
         (lattice[1::3] @ cell, None),
         (np.array([[0.0, 0, 0], [0.7, 0.6, 0.5]]), None),
     ]
-    for k, (sites, frame_cell) in enumerate(shapes):
+    open_only = bool(model.facts().output.get("open"))
+    for k, (sites, own_cell) in enumerate(shapes):
+        frame_cell = None if open_only else own_cell
         positions = sites + generator.normal(0.0, 0.08, size=sites.shape)
         types = np.arange(len(positions)) % model.n_types
         frame = {"positions": positions, "types": types.astype(np.int64)}
@@ -127,6 +129,8 @@ def selftest_frames(model: Any) -> dict[str, np.ndarray]:
 def selftest_parameters(model: Any, n_atoms: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
     """Random parameters of the size that the data had: fparam [dim], aparam [n_atoms, dim], spin [n_atoms, 3]."""
     found: dict[str, np.ndarray] = {}
+    if model.facts().kind == "masked":
+        found["aparam"] = (np.arange(n_atoms) % 4 != 3).astype(np.float64)[:, None]
     if "spin" in model.facts().inputs:
         longest = model.facts().output["reach"] / max(model.facts().output["virtual_scale"])
         found["spin"] = generator.uniform(-0.5, 0.5, size=(n_atoms, 3)) * longest

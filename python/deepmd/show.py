@@ -56,11 +56,11 @@ def _from_frozen(path: Path) -> Contents:
 def path_facts(path: Path, compression: dict[str, Any] | None) -> list[str]:
     """How the model would run here, and what its compression brought."""
     from deepmd.compress import describe as describe_compression
-    from deepmd.core import Model
+    from deepmd.infer.opening import open_frozen
 
     facts = [] if compression is None else [f"compression     : {describe_compression(compression)}"]
     try:
-        return [*facts, f"path            : {Model(str(path), run_selftest=False).path_description}"]
+        return [*facts, f"path            : {open_frozen(path, run_selftest=False).path_description}"]
     except DeepmdError as error:
         return [*facts, f"path            : none on this machine ({error})"]
 

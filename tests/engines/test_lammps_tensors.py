@@ -65,7 +65,8 @@ def test_groups_lengths_and_moving_atoms(tensors, models, tmp_path):
     path = tensors["dipole"]
     job = make_job("run", frame, str(models["plain"]), units="electron", steps=10, before_run=(
         f"group few id 1:20\ncompute t few deeptensor/atom {path}\n"
-        "velocity all create 2000 3 loop geom\nfix n all nve\ntimestep 1.0\ndump t all custom 10 run.tensors id c_t[1] c_t[2] c_t[3]\n"
+        "velocity all create 2000 3 loop geom\nfix n all nve\ntimestep 1.0\n"
+        "dump t all custom 10 run.tensors id c_t[1] c_t[2] c_t[3]\n"
         "dump_modify t sort id format float %.17g"))  # fmt: skip
     result = lammps_run.run_jobs([job], tmp_path)["run"]
     found = read_tensors(tmp_path / "run.tensors")
@@ -92,7 +93,6 @@ def test_what_the_compute_cannot_do_is_refused(tensors, models, run_cases, tmp_p
         "kind": (lines(f"{tensors['dos']}"), "predicts 'dos', expected dipole or polar"),
         "word": (lines(f"{dipole} element O H"), "unknown keyword 'element'"),
         "pair": (lines(f"{dipole}", f"deepmd {dipole}"), "predicts 'dipole', expected a model of energies"),
-        "spin": (lines(f"{dipole}", "deepspin x.pth"), "pair_style deepspin: spin models do not run in LAMMPS yet"),
     }
     answers = run_cases({name: given for name, (given, _) in cases.items()})
     for name, (_, words) in cases.items():

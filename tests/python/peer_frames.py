@@ -53,9 +53,10 @@ class Padded(torch.nn.Module):
     def __init__(self, inner: torch.nn.Module):
         super().__init__()
         self.inner = inner
-        keys = "rcut rcut_smth sel dtype dim_out dim_rotation mixed_types passes_messages section"
-        for key in keys.split():
+        for key in "rcut rcut_smth sel dtype dim_out dim_rotation mixed_types passes_messages section".split():
             setattr(self, key, getattr(inner, key))
+        if self.passes_messages:
+            self.receptive_field = inner.receptive_field
 
     def forward(self, vectors, centers, neighbors, types, n_centers):
         keep = kept(vectors, centers, types[neighbors], self.sel)

@@ -184,7 +184,6 @@ BAD = [
     (f"{VD}/numb_btch", 0, "1 or more"),
     # documented, not built
     (f"{D}/type", "dpa4", "documented descriptor that this version does not run yet", "available: se_e2_a"),
-    (f"{D}/type", "se_a_mask", "documented descriptor"),
     (f"{D}/type", "se_e2_b", "'se_e2_b'", "did you mean 'se_e2_a'"),
     (f"{F}/type", "population", "documented fitting net", "available: ener"),
     (f"{L}/type", "population", "documented loss"),

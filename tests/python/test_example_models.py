@@ -38,9 +38,29 @@ def test_spins(folder, shared):
     run(folder, jdata, skip_neighbor_stat=True, check_data=False)
 
 
+def test_a_mask(folder, shared):
+    jdata = short("se_a_mask")
+    shutil.copytree(shared("zinc_protein", "train_data_dp_mask"), folder / "mask_data")
+    run(folder, jdata)
+
+
 def test_several_tasks(folder, tmp_path):
     jdata = short("multi_task")
     for branch in jdata["model"]["model_dict"].values():
         branch["data_stat_nbatch"] = 1
     run(folder, jdata, skip_neighbor_stat=True, check_data=False)
     freeze_model(checkpoint.load_model(folder / "model.ckpt.pt", "energies")[0], tmp_path / "graph.pth")
+
+
+@pytest.mark.parametrize("name", ["srtab", "linear", "pairtab"])
+def test_tables_and_sums(name, folder):
+    jdata = short(name)
+    for part in (jdata["model"], *jdata["model"].get("models", [])):
+        part["data_stat_nbatch"] = 1
+    if name == "pairtab":
+        jdata["training"]["numb_steps"] = 0
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(FOLDER / "table.txt", folder / "table.txt")
+    run(folder, jdata, skip_neighbor_stat=True, check_data=False)
+    model, _ = checkpoint.load_model(folder / "model.ckpt.pt")
+    freeze_model(model, folder / "graph.pth")

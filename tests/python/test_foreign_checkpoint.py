@@ -16,7 +16,8 @@ from deepmd.train import start
 from deepmd.train.origin import Origin
 
 DATA = Path(__file__).parents[1] / "data"
-FILES = sorted((DATA / "checkpoints").glob("*.pt"))
+MULTI = DATA / "checkpoints" / "two_tasks.pt"
+FILES = sorted(path for path in (DATA / "checkpoints").glob("*.pt") if path != MULTI)
 
 
 def compare(ours, theirs, where):
@@ -85,6 +86,23 @@ def test_training_starts_from_it(kind):
         start.load_weights(Origin("restart", str(path)), model)
 
 
+def test_one_of_several_tasks(tmp_path):
+    for head, name in (("water", "ser"), ("metal", "fparam")):
+        ours, theirs = foreign_checkpoint.read_tree(MULTI, head), exchange.read_tree(DATA / "peer" / f"{name}.dp")
+        compare(ours["model"], theirs["model"], "model")
+    exchange.main(argparse.Namespace(INPUT=str(MULTI), OUTPUT=str(tmp_path / "m.dp"), head="metal"))
+    assert exchange.read_tree(tmp_path / "m.dp")["model"]["fitting"]["numb_fparam"] == 1
+    for kind, branch, expected in (("init_model", "metal", 1), ("finetune", "metal", 1), ("finetune", "", 0)):
+        origin = Origin(kind, str(MULTI), branch)
+        assert start.read(origin)[0].facts().dim_fparam == expected
+        assert origin.new_fitting == (branch == "")
+    for head in ("gas", None):
+        with pytest.raises(ModelError, match="expected one of its tasks water, metal"):
+            foreign_checkpoint.read_tree(MULTI, head)
+    with pytest.raises(ModelError, match="a single task"):
+        exchange.load_tree(DATA / "checkpoints" / "fparam.pt", "gas")
+
+
 def changed(tmp_path, change, name="set_tebd"):
     payload = torch.load(DATA / "checkpoints" / f"{name}.pt", weights_only=True)
     change(payload["model"])
@@ -106,7 +124,7 @@ def section_of(state):
         (lambda s: s.update({f"{BLOCK}.gate": torch.ones(2)}), "the parameter 'atomic_model.descriptor.se_ttebd.gate'"),
         (lambda s: s.update({f"{BLOCK}.compress_data.0": torch.ones(2)}), "a compressed descriptor"),
         (lambda s: s.update({f"{BLOCK}.mean": torch.ones(3)}), r"has shape \(3,\)"),
-        (lambda s: section_of(s).update(model_dict={"a": {}, "b": {}}), r"several models \(a, b\)"),
+        (lambda s: section_of(s).update(model_dict={"a": {}, "b": {}}), "no head, expected one of its tasks a, b"),
         (lambda s: section_of(s).update(use_srtab="table"), "type 'use_srtab' are not read"),
         (lambda s: section_of(s)["descriptor"].update(type="dpa4"), "does not run here.*dpa4"),
         (lambda s: s.pop("_extra_state"), "no checkpoint of DeePMD-kit"),

@@ -34,7 +34,7 @@ def test_the_page_has_a_line_for_every_key():
     ("path", "value", "expected"),
     [
         ("model[standard]/descriptor[se_e2_a]/rcutt", 1.0, "UNKNOWN"),
-        ("model[standard]/descriptor[se_a_mask]/sel", [], "refused by name"),
+        ("model[standard]/descriptor[dpa4]/sel", 8, "refused by name"),
         ("model[standard]/descriptor[se_atten]/attn_mask", False, "one value"),
         ("training/zero_stage", 0, "one value"),
         ("model[standard]/descriptor[dpa2]/repinit_nsel", 30, "upgraded"),

@@ -124,6 +124,8 @@ def test_one_head_is_frozen_tested_and_changed(trained, systems, tmp_path, tiny)
     assert DeepPot(folder / "model.ckpt.pt", head="a").eval(*frame)[0] != pytest.approx(direct, abs=1e-3)
     arguments = {"model": str(folder / "model.ckpt.pt"), "system": str(systems[1])}
     assert set(dp_test.main(argparse.Namespace(head="b", **arguments))) >= {"energy", "force"}
+    with pytest.raises(ModelError, match="got a folder"):
+        DeepPot(folder, head="b")
     for head, words in ((None, "--head"), ("c", "'c'")):
         with pytest.raises(ModelError, match=words):
             dp_test.main(argparse.Namespace(head=head, **arguments))

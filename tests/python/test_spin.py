@@ -163,6 +163,11 @@ def test_real_data_are_learned(tmp_path, shared):
     assert curve["rmse_trn"][-1] < 0.9 * curve["rmse_trn"][0]
     model, _ = checkpoint.load_model(tmp_path / "model.ckpt.pt")
     freeze.freeze_model(model, tmp_path / "graph.pth")
+    model.reach[:] = 0.5
+    model.cover(torch.tensor([3.0, 0.0]))
+    freeze.freeze_model(model, tmp_path / "far.pth")
+    again = deserialize(exchange.load_tree(tmp_path / "far.pth"))
+    assert float(again.reach) == float(model.reach) == pytest.approx(0.99)
     errors = dp_test.main(argparse.Namespace(
         model=str(tmp_path / "graph.pth"), system=str(folder / "data_2"), numb_test=2,
         detail_file=str(tmp_path / "detail")))  # fmt: skip

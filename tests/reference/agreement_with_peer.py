@@ -27,7 +27,7 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS / "python"))
 
 from deepmd.exchange import check_supported, read_tree  # noqa: E402
-from deepmd.nn.frames import arguments, assemble, find_pairs  # noqa: E402
+from deepmd.nn.frames import arguments, assemble, evaluate, find_pairs  # noqa: E402
 from deepmd.nn.model import deserialize  # noqa: E402
 from peer_frames import DROPPED, FOLDER, TIES, frames, padded  # noqa: E402
 
@@ -37,6 +37,10 @@ def predict(model: Any, frame: dict[str, np.ndarray], types: np.ndarray) -> dict
     cell = frame["cell"].reshape(3, 3) if "cell" in frame else None
     facts, n = model.facts(), len(types)
     pairs = find_pairs(frame["coord"].reshape(-1, 3), cell, facts.rcut)
+    if facts.kind == "spin":
+        found = evaluate(model, pairs, types, spin=frame["spin"])
+        names = {"force": "forces", "force_mag": "force_mag", "virial": "virial", "atom_energy": "atom_energy"}
+        return {"energy": found["energy"], **{theirs: found[ours] for theirs, ours in names.items()}}
     out = model(*arguments(pairs, types, frame.get("fparam"), frame.get("aparam")))
     out = {key: value.detach().numpy() for key, value in out.items()}
     gradient = out.pop("pair_gradient", None)

@@ -36,6 +36,14 @@ FITTINGS: dict[str, dict[str, Any]] = {
     "property, extensive": {"type": "property", "property_name": "gap", "task_dim": 2},
     "property, intensive": {"type": "property", "property_name": "gap", "task_dim": 2, "intensive": True},
 }
+OURS_ALONE = ("se_a_tpe", "loc_frame", "se_a_mask")  # of TensorFlow versions; DeePMD-kit 3 has no tree for them
+SPIN = {"use_spin": [True, False], "virtual_scale": [0.3]}
+WITH_SPINS = {  # virtual atoms need room beside the real ones
+    **SCALAR,
+    "se_atten": {**SCALAR["se_atten"], "sel": 150},
+    "dpa2": {"type": "dpa2", "seed": 7, "repinit": {**REPINIT, "neuron": [3, 3], "nsel": 150},
+             "repformer": {**REPFORMER, "nlayers": 1, "nsel": 80}},
+}  # fmt: skip
 # Options of energy models: the fitting's keys, and the model's under "model".
 OPTIONS: dict[str, dict[str, Any]] = {
     "fparam and aparam": {"numb_fparam": 2, "numb_aparam": 1, "default_fparam": [0.3, -0.2]},
@@ -55,7 +63,8 @@ def section_of(descriptor: dict[str, Any], fitting: dict[str, Any], more: dict[s
 
     model = {"type_map": ["O", "H"], "descriptor": copy.deepcopy(descriptor),
              "fitting_net": {"neuron": [6, 6], "seed": 3, **fitting}, **copy.deepcopy(more)}  # fmt: skip
-    loss = {"dipole": "tensor", "polar": "tensor"}.get(fitting.get("type", ""), fitting.get("type", "ener"))
+    kind = "ener_spin" if "spin" in more else fitting.get("type", "ener")
+    loss = {"dipole": "tensor", "polar": "tensor"}.get(kind, kind)
     prefactors = {"pref": 1.0, "pref_atomic": 1.0} if loss == "tensor" else {}
     training = {"training_data": {"systems": "data"}, "numb_steps": 1}
     full = {"model": model, "learning_rate": {"start_lr": 0.001}, "loss": {"type": loss, **prefactors}}
@@ -71,9 +80,10 @@ def randomise(model: torch.nn.Module) -> torch.nn.Module:
             model.out_std.copy_(torch.from_numpy(rng.uniform(0.5, 2.0, tuple(model.out_std.shape))))
         for descriptor in model.descriptors():
             for environment in descriptor.environments():
+                n = len(environment.davg)
                 if not environment.set_davg_zero:
-                    environment.davg[:, 0] = torch.from_numpy(rng.uniform(0.05, 0.3, 2))
-                widths = rng.uniform(0.2, 0.5, (2, 2))[:, [0, 1, 1, 1][: environment.row_width]]
+                    environment.davg[:, 0] = torch.from_numpy(rng.uniform(0.05, 0.3, n))
+                widths = rng.uniform(0.2, 0.5, (n, 2))[:, [0, 1, 1, 1][: environment.row_width]]
                 environment.dstd.copy_(torch.from_numpy(widths.copy()))
         for fitting in model.fittings():
             for name in ("fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std"):
@@ -97,13 +107,14 @@ def composite(kind: str, folder: Path) -> torch.nn.Module:
     path = folder / "table.txt"
     np.savetxt(path, np.column_stack([TABLE, *columns])[9::10])
     table = {"type": "pairtab", "tab_file": str(path), "rcut": 4.0, "sel": 70}
-    part = section_of(PLAIN, {}, {})
+    mixed = SCALAR["se_atten"]  # the peer's sums take descriptors with one net for all types alone
+    part = section_of(mixed, {}, {})
     if kind == "pairtab":
         return randomise(build({**table, "type_map": ["O", "H"]}))
     if kind == "zbl":
         switch = {"use_srtab": str(path), "sw_rmin": 0.9, "sw_rmax": 2.2, "smin_alpha": 0.3}
         return randomise(build({**part, **switch}))
-    other = section_of({**PLAIN, "seed": 9}, {"seed": 8}, {})
+    other = section_of({**mixed, "seed": 9}, {"seed": 8}, {})
     weights = {"mean": "mean", "sum": "sum", "weights": [0.3, 2.0]}[kind]
     models = [part, {**table} if kind == "weights" else other]
     return randomise(build({"type": "linear_ener", "type_map": ["O", "H"], "models": models, "weights": weights}))
@@ -113,6 +124,8 @@ def catalogue() -> dict[str, Callable[[Path], torch.nn.Module]]:
     """What to write, by name; the argument is a folder for tables."""
     models: dict[str, Callable[[Path], torch.nn.Module]] = {}
     for name, descriptor in SECTIONS.items():
+        if descriptor["type"] in OURS_ALONE:
+            continue
         models[f"ener: {name}"] = lambda _, d=descriptor: network(d, {})
     for name, options in OPTIONS.items():
         more = dict(options.get("model", {}))
@@ -124,6 +137,8 @@ def catalogue() -> dict[str, Callable[[Path], torch.nn.Module]]:
     for fit, fitting in FITTINGS.items():
         for name in DIRECTED if fit.startswith(("dipole", "polar")) else SCALAR:
             models[f"{fit}: {name}"] = lambda _, d=SCALAR[name], f=fitting: network(d, f)
+    for name in ("se_e2_a", "se_e3", "se_atten", "dpa2"):
+        models[f"spin: {name}"] = lambda _, d=WITH_SPINS[name]: network(d, {}, {"spin": SPIN})
     for kind in ("pairtab", "zbl", "mean", "sum", "weights"):
         models[f"composite: {kind}"] = lambda folder, k=kind: composite(k, folder)
     return models
@@ -141,6 +156,8 @@ def exchange_frames(model: torch.nn.Module) -> dict[str, Frame]:
             frame.positions = (inside - np.floor(inside)) @ frame.cell
         frame.fparam = rng.normal(size=facts.dim_fparam) if facts.dim_fparam else None
         frame.aparam = rng.normal(size=(len(frame.types), facts.dim_aparam)) if facts.dim_aparam else None
+        if facts.kind == "spin":
+            frame.spin = rng.normal(0.0, 0.4, (len(frame.types), 3)) * (frame.types == 0)[:, None]
         found[name] = frame
     return found
 
@@ -148,5 +165,6 @@ def exchange_frames(model: torch.nn.Module) -> dict[str, Frame]:
 def as_arrays(frame: Frame) -> dict[str, np.ndarray]:
     """A frame under the names of tests/data/peer."""
     given = {"coord": frame.positions.reshape(-1), "atype": frame.types, "fparam": frame.fparam, "aparam": frame.aparam}
+    given["spin"] = getattr(frame, "spin", None)
     given["cell"] = None if frame.cell is None else np.asarray(frame.cell, dtype=float).reshape(9)
     return {key: np.asarray(value) for key, value in given.items() if value is not None}

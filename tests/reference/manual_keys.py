@@ -114,6 +114,7 @@ BASES: dict[str, dict[str, Any]] = {
     **{f"descriptor[{name}]": {"sel": [4, 8]} for name in ("se_a_tpe", "se_a_ebd", "se_a_ebd_v2", "se_a_tpe_v2")},
     "descriptor[se_atten_v2]": {"sel": 10},
     "descriptor[se_e3_tebd]": {"sel": 10},
+    "descriptor[se_a_mask]": {"sel": [4, 8]},
     "descriptor[loc_frame]": {"sel_a": [4, 8], "sel_r": [4, 8]},
     "descriptor[dpa2]": {"repinit": RANGE, "repformer": dict(RANGE)},
     "descriptor[dpa3]": {"repflow": FLOW},
@@ -174,6 +175,11 @@ def input_with(path: str, value: Any) -> dict[str, Any]:
         return data
     if path in ("model/spin/use_spin", "model/spin/virtual_scale"):
         return data
+    if "[se_a_mask]" in path:
+        data["model"]["fitting_net"] = {"numb_aparam": 1, "use_aparam_as_mask": True}
+        value = [4, 8] if path.endswith("/sel") else value
+    if path.endswith("/use_aparam_as_mask") and "[ener]" in path or path == "model/fitting_net/use_aparam_as_mask":
+        value = False
     if re.search(r"\[loc_frame\]/(sel_a|sel_r|axis_rule)$", path):
         value = [4, 8] if "sel" in path else []
     section, segments = data, [re.fullmatch(r"(\w+)(?:\[(\w+)\])?", part).groups() for part in path.split("/")]

@@ -38,34 +38,111 @@ SECTIONS["se_a_tpe"] = {**SECTIONS["se_e2_a"], "type": "se_a_tpe", "type_nchanl"
 SECTIONS["se_a_tpe, one-sided"] = {**SECTIONS["se_a_tpe"], "type_one_side": True, "exclude_types": [[0, 1]],
                                    "set_davg_zero": True, "type_nchanl": 3, "type_nlayer": 1}  # fmt: skip
 REPINIT = {"rcut": 4.0, "rcut_smth": 0.5, "nsel": 60, "neuron": [3, 6], "axis_neuron": 2, "tebd_dim": 4}
-REPFORMER = {"rcut": 3.0, "rcut_smth": 0.5, "nsel": 30, "nlayers": 2, "g1_dim": 6, "g2_dim": 4, "axis_neuron": 2,
-             "attn1_hidden": 3, "attn1_nhead": 2, "attn2_hidden": 3, "attn2_nhead": 2}
+REPFORMER = {
+    "rcut": 3.0,
+    "rcut_smth": 0.5,
+    "nsel": 30,
+    "nlayers": 2,
+    "g1_dim": 6,
+    "g2_dim": 4,
+    "axis_neuron": 2,
+    "attn1_hidden": 3,
+    "attn1_nhead": 2,
+    "attn2_hidden": 3,
+    "attn2_nhead": 2,
+}
 THREE = {"use_three_body": True, "three_body_rcut": 3.0, "three_body_sel": 30, "three_body_neuron": [2, 4]}
 SECTIONS["dpa2"] = {"type": "dpa2", "seed": 7, "repinit": REPINIT, "repformer": REPFORMER}
 SECTIONS["dpa2, everything"] = {
-    "type": "dpa2", "seed": 7, "add_tebd_to_repinit_out": True, "exclude_types": [[0, 0]],
+    "type": "dpa2",
+    "seed": 7,
+    "add_tebd_to_repinit_out": True,
+    "exclude_types": [[0, 0]],
     "repinit": {**REPINIT, **THREE, "tebd_input_mode": "strip", "type_one_side": True},
-    "repformer": {**REPFORMER, "update_h2": True, "attn2_has_gate": True, "update_style": "res_residual", "nlayers": 3,
-                  "update_residual": 0.4, "g1_out_conv": False, "g1_out_mlp": False, "use_sqrt_nnei": False,
-                  "activation_function": "silu", "set_davg_zero": False}}
+    "repformer": {
+        **REPFORMER,
+        "update_h2": True,
+        "attn2_has_gate": True,
+        "update_style": "res_residual",
+        "nlayers": 3,
+        "update_residual": 0.4,
+        "g1_out_conv": False,
+        "g1_out_mlp": False,
+        "use_sqrt_nnei": False,
+        "activation_function": "silu",
+        "set_davg_zero": False,
+    },
+}
 SECTIONS["dpa2, little"] = {
-    "type": "dpa2", "seed": 7, "smooth": False, "concat_output_tebd": False, "repinit": {**REPINIT, "neuron": [3, 3]},
-    "repformer": {**REPFORMER, "rcut": 2.95, "direct_dist": True, "update_g1_has_drrd": False,
-                  "update_g2_has_g1g1": False, "update_style": "res_incr", "update_residual_init": "const"}}
-REPFLOW = {"e_rcut": 4.0, "e_rcut_smth": 0.5, "e_sel": 50, "a_rcut": 3.0, "a_rcut_smth": 0.5, "a_sel": 20, "n_dim": 6,
-           "e_dim": 5, "a_dim": 4, "nlayers": 2, "axis_neuron": 2, "smooth_edge_update": True, "update_residual": 0.4}
+    "type": "dpa2",
+    "seed": 7,
+    "smooth": False,
+    "concat_output_tebd": False,
+    "repinit": {**REPINIT, "neuron": [3, 3]},
+    "repformer": {
+        **REPFORMER,
+        "rcut": 2.95,
+        "direct_dist": True,
+        "update_g1_has_drrd": False,
+        "update_g2_has_g1g1": False,
+        "update_style": "res_incr",
+        "update_residual_init": "const",
+    },
+}
+REPFLOW = {
+    "e_rcut": 4.0,
+    "e_rcut_smth": 0.5,
+    "e_sel": 50,
+    "a_rcut": 3.0,
+    "a_rcut_smth": 0.5,
+    "a_sel": 20,
+    "n_dim": 6,
+    "e_dim": 5,
+    "a_dim": 4,
+    "nlayers": 2,
+    "axis_neuron": 2,
+    "smooth_edge_update": True,
+    "update_residual": 0.4,
+}
 SECTIONS["dpa3"] = {"type": "dpa3", "seed": 7, "repflow": REPFLOW}
 SECTIONS["dpa3, compressed"] = {
-    "type": "dpa3", "seed": 7, "exclude_types": [[0, 1]], "concat_output_tebd": True, "activation_function": "tanh",
-    "repflow": {**REPFLOW, "update_style": "res_avg", "a_compress_rate": 1, "a_compress_e_rate": 2,
-                "n_multi_edge_message": 2, "use_dynamic_sel": True, "use_exp_switch": True, "e_rcut_smth": 2.2,
-                "a_rcut_smth": 1.6}}
+    "type": "dpa3",
+    "seed": 7,
+    "exclude_types": [[0, 1]],
+    "concat_output_tebd": True,
+    "activation_function": "tanh",
+    "repflow": {
+        **REPFLOW,
+        "update_style": "res_avg",
+        "a_compress_rate": 1,
+        "a_compress_e_rate": 2,
+        "n_multi_edge_message": 2,
+        "use_dynamic_sel": True,
+        "use_exp_switch": True,
+        "e_rcut_smth": 2.2,
+        "a_rcut_smth": 1.6,
+    },
+}
 SECTIONS["dpa3, sequential"] = {
-    "type": "dpa3", "seed": 7, "repflow": {
-        **REPFLOW, "sequential_update": True, "edge_init_use_dist": True, "a_compress_rate": 1, "fix_stat_std": 0.0,
-        "a_compress_use_split": True, "update_residual_init": "norm", "smooth_edge_update": False, "a_rcut": 2.95}}
+    "type": "dpa3",
+    "seed": 7,
+    "repflow": {
+        **REPFLOW,
+        "sequential_update": True,
+        "edge_init_use_dist": True,
+        "a_compress_rate": 1,
+        "fix_stat_std": 0.0,
+        "a_compress_use_split": True,
+        "update_residual_init": "norm",
+        "smooth_edge_update": False,
+        "a_rcut": 2.95,
+    },
+}
 SECTIONS["dpa3, no angles"] = {
-    "type": "dpa3", "seed": 7, "repflow": {**REPFLOW, "update_angle": False, "update_style": "res_incr"}}
+    "type": "dpa3",
+    "seed": 7,
+    "repflow": {**REPFLOW, "update_angle": False, "update_style": "res_incr"},
+}
 SECTIONS["hybrid"] = {"type": "hybrid", "list": [
     {**SECTIONS["se_e2_a"], "rcut": 3.0}, SECTIONS["se_e2_r"], SECTIONS["se_e3"]]}  # fmt: skip
 SECTIONS["hybrid, mixed types"] = {"type": "hybrid", "list": [

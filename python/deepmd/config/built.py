@@ -18,7 +18,7 @@ BUILT: dict[str, tuple[str, ...]] = {
     "model/type": ("standard", "pairtab", "frozen", "linear_ener"),
     "model/descriptor/type": (
         *("se_e2_a", "se_e2_r", "se_e3", "se_atten", "se_atten_v2", "se_e3_tebd", "dpa2", "dpa3", "hybrid"),
-        *("se_a_tpe", "loc_frame"),
+        *("se_a_tpe", "loc_frame", "se_a_mask"),
     ),
     "model/fitting_net/type": ("ener", "dipole", "polar", "dos", "property"),
     "learning_rate/type": ("exp", "cosine", "wsd"),
@@ -47,7 +47,7 @@ BUILT: dict[str, tuple[str, ...]] = {
 DOCUMENTED: dict[str, tuple[str, ...]] = {
     "model/type": ("dpa4", "DPA4", "SeZM", "sezm", "pairwise_dprc"),
     "model/descriptor/type": (
-        *("dpa4", "DPA4", "SeZM", "sezm", "dpa4c", "DPA4C", "se_a_mask"),
+        *("dpa4", "DPA4", "SeZM", "sezm", "dpa4c", "DPA4C"),
         *("se_a_ebd_v2", "se_a_tpe_v2"),
     ),
     "model/fitting_net/type": ("population", "dpa4_ener", "sezm_ener"),
@@ -73,7 +73,6 @@ NOUNS = {
 FIXED: dict[str, tuple[Any, ...]] = {
     "model/bridging_method": ("None", "none", None),
     "model/fitting_net/dim_case_embd": (0,),
-    "model/fitting_net/use_aparam_as_mask": (False,),
     "model/model_branch_alias": ([],),
     "loss/use_default_pf": (False,),
     "training/training_data/min_pair_dist": (0,),

@@ -31,7 +31,7 @@ def _energy() -> Argument:
             bool,
             optional=True,
             default=False,
-            doc="Whether atomic parameters only say which atoms are real; false here.",
+            doc="Whether the atomic parameter only says which atoms are there, 1 or 0; goes with se_a_mask.",
         ),
     ]
     return Argument("ener", dict, fields, doc="The potential energy, and forces and virial as its derivatives.")

@@ -175,10 +175,17 @@ def _check_standard(section: dict[str, Any], path: str) -> None:
     type_map = section["type_map"]
     descriptor.check(section["descriptor"], f"{path}/descriptor", type_map)
     fitting.check(section["fitting_net"], f"{path}/fitting_net", type_map)
+    masked = section["descriptor"]["type"] == "se_a_mask"
+    given, n = section["fitting_net"].get("use_aparam_as_mask", False), section["fitting_net"].get("numb_aparam", 0)
+    words = "true, as the descriptor is se_a_mask" if masked else "false, as the descriptor is not se_a_mask"
+    require(given == masked, f"{path}/fitting_net/use_aparam_as_mask", given, words)
+    require(not masked or n == 1, f"{path}/fitting_net/numb_aparam", n, "1, the mask")
     if section["spin"] is not None:
+        require(not masked, f"{path}/spin", section["spin"], "no spins, as the descriptor is se_a_mask")
         spin.check(section, path)
     if section["use_srtab"] is None:
         return
+    require(not masked, f"{path}/use_srtab", section["use_srtab"], "null, as the descriptor is se_a_mask")
     low, high = section.get("sw_rmin"), section.get("sw_rmax")
     require(low is not None and low >= 0, f"{path}/sw_rmin", low, "a distance in Angstrom, as use_srtab is given")
     require(high is not None and high > low, f"{path}/sw_rmax", high, f"a distance above sw_rmin ({low})")

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 LABELS = {
     "energy": ("energy", "atom_ener"),
     "spin": ("energy", "atom_ener"),
+    "masked": ("energy", ""),
     "polar": ("polarizability", "atomic_polarizability"),
     "dos": ("dos", "atom_dos"),
 }
@@ -132,7 +133,7 @@ def fit_bias(
             atoms.add(batch.types, batch.labels[atom_name])
         if batch.found.get(name):
             target = batch.labels[name] if targets is None else targets[k]
-            counts = composition(batch, n_types)
+            counts = composition(batch, n_types, model.counted(batch) if hasattr(model, "counted") else None)
             rows.append(counts / counts.sum(axis=1, keepdims=True) if mean_of_atoms else counts)
             values.append(np.reshape(target, (batch.n_frames, -1)))
     known = known_values(model) if preset else [None] * n_types
@@ -173,9 +174,10 @@ def known_values(model: Any) -> list[float | None]:
     return [None] * model.n_types if preset is None else [None if v is None else float(v) for v in preset]
 
 
-def composition(batch: Batch, n_types: int) -> np.ndarray:
-    """Atoms of each type in each frame [n_frames, n_types]."""
-    counts = np.bincount(batch.frame.astype(np.int64) * n_types + batch.types, minlength=batch.n_frames * n_types)
+def composition(batch: Batch, n_types: int, counted: np.ndarray | None = None) -> np.ndarray:
+    """Atoms of each type in each frame [n_frames, n_types]; counted [n_atoms]: 0 for atoms that are not there."""
+    cells = batch.frame.astype(np.int64) * n_types + batch.types
+    counts = np.bincount(cells, weights=counted, minlength=batch.n_frames * n_types)
     return counts.reshape(batch.n_frames, n_types).astype(np.float64)
 
 

@@ -43,12 +43,14 @@ class DeepEval:
 
     kinds: dict[str, type[DeepEval]] = {}
     kind: str | None = None
+    other_kinds: tuple[str, ...] = ()  # that the same class serves
     extra_inputs: tuple[str, ...] = ()  # fields of atoms that `eval` needs beside the parameters
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.__dict__.get("kind") is not None:
-            DeepEval.kinds.setdefault(cls.kind, cls)
+            for kind in (cls.kind, *cls.other_kinds):
+                DeepEval.kinds.setdefault(kind, cls)
 
     def __new__(cls, model_file: str | os.PathLike, *args: Any, **kwargs: Any) -> DeepEval:
         if cls is DeepEval:
@@ -78,7 +80,7 @@ class DeepEval:
         self._lock = threading.Lock()
         self._has_warned = False
         log.info("%s: %s", self.model_path, self._core.path_description)
-        if self.kind is not None and self._core.kind != self.kind:
+        if self.kind is not None and self._core.kind not in (self.kind, *self.other_kinds):
             raise ModelError(f"{model_file}: the model predicts '{self._core.kind}', expected '{self.kind}'")
         self.metadata: dict[str, Any] = json.loads(self._core.metadata)
 

@@ -13,6 +13,7 @@ class DeepPot(DeepEval):
     """A potential. Energies in eV, lengths in Angstrom; virial = -dE/d(strain), row-major."""
 
     kind = "energy"
+    other_kinds = ("masked",)
 
     def eval(
         self,

@@ -21,6 +21,8 @@ KNOWN = (FROZEN, CHECKPOINT, *TREE_SUFFIXES)
 def find_model(path: str | os.PathLike) -> Path:
     """The file that a model name stands for; a name without a known suffix gets ``.pth``."""
     path = Path(path)
+    if path.is_dir():
+        raise ModelError(f"{path}: got a folder, expected a model file, such as graph.pth or model.ckpt.pt in it")
     if path.suffix.lower() not in KNOWN and not path.is_file():
         path = path.with_name(path.name + FROZEN)
     if not path.is_file():
@@ -46,6 +48,10 @@ def open_frozen(file: str | os.PathLike, run_selftest: bool = True, **choice: st
         from deepmd.infer.scripted_spin import ScriptedSpin
 
         return ScriptedSpin(file, run_selftest, **choice)
+    if kind == "masked":
+        from deepmd.infer.scripted_open import ScriptedOpen
+
+        return ScriptedOpen(file, run_selftest, **choice)
     if kind not in CORE_KINDS:
         from deepmd.infer.scripted import ScriptedModel
 

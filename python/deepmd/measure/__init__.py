@@ -14,6 +14,7 @@ from deepmd.measure.spin import SpinMeasure
 
 MEASURES: dict[str, Any] = {
     "energy": EnergyMeasure(),
+    "masked": EnergyMeasure(),
     "spin": SpinMeasure(),
     "dipole": TensorMeasure("Dipole", "dipole", list("xyz")),
     "polar": TensorMeasure("Polarizability", "polarizability", [f"p{ab}" for ab in COMPONENTS]),

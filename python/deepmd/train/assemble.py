@@ -41,7 +41,7 @@ def run(jdata: dict[str, Any], args: Any, origin: Origin) -> None:
         raise InputError('model/type_map: got nothing, expected the list of element names, such as ["O", "H"]')
     systems = open_systems(section["training_data"], type_map)
     valid = open_systems(section["validation_data"], type_map) if section.get("validation_data") else None
-    if getattr(args, "check_data", True):
+    if getattr(args, "check_data", True) and not has_absent_atoms(jdata["model"]):
         check_data([*systems, *(valid or [])])
     distance = settle_sel(jdata["model"], [*systems, *(valid or [])], bool(getattr(args, "skip_neighbor_stat", False)))
     write_json(getattr(args, "output", None) or "out.json", jdata)
@@ -115,6 +115,9 @@ def open_task(
     """Model with random weights, loss, training and validation data; seeds: of the order of the two."""
     section = jdata["training"]
     model = build(jdata["model"])
+    closed = [system.name for system in (*systems, *(valid or [])) if system.periodic]
+    if model.facts().output.get("open") and closed:
+        raise DataError(f"{closed[0]}: it is periodic, and se_a_mask has no cutoff and takes open frames only (nopbc)")
     if "spin" in model.facts().inputs:
         cover_spins(model, [*systems, *(valid or [])])
     loss = make_loss(jdata["loss"], float(jdata["learning_rate"]["start_lr"]), model)
@@ -174,6 +177,14 @@ def check_data(systems: list[System]) -> None:
     check_systems(systems)
 
 
+def has_absent_atoms(section: dict[str, Any]) -> bool:
+    """Whether a mask says which atoms are there: then positions of others may coincide, and data are not searched."""
+    absent = (section.get("descriptor") or {}).get("type") == "se_a_mask"
+    if absent:
+        log.info("the data are not searched for faults, as aparam says which atoms are there")
+    return absent
+
+
 def open_source(section: dict[str, Any], systems: list[System], model: Any, loss: Any, seed: Any) -> Source:
     """Systems that know what the model and the loss ask of them, in the order in which they are drawn."""
     facts = model.facts()
@@ -205,6 +216,8 @@ def make_engine(model: Any, hessian: bool = False) -> NodeEngine | PlainEngine |
     """The fastest engine that serves the model and its loss."""
     if model.facts().kind == "spin":
         return SpinEngine(model)
+    if model.facts().kind == "masked":
+        return PlainEngine(model, hessian)
     if model.facts().kind != "energy":
         return OutputEngine(model)
     if hessian or not NodeEngine.supports(model):

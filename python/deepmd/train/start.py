@@ -40,7 +40,7 @@ def read(origin: Origin) -> tuple[Any, dict[str, Any] | None]:
                 f"dp train --restart: {path} is a checkpoint of DeePMD-kit, whose optimiser starts anew here; use "
                 "--init-model for its weights"
             )
-        return deserialize(foreign_checkpoint.read_tree(path)), None
+        return deserialize(foreign_checkpoint.read_tree(path, foreign_head(origin, path))), None
     payload = checkpoint.load(path)
     if "tasks" not in payload:
         check_branch(origin)
@@ -50,6 +50,17 @@ def read(origin: Origin) -> tuple[Any, dict[str, Any] | None]:
     head = next(iter(payload["tasks"])) if origin.branch == RANDOM else origin.branch
     payload = checkpoint.task_of(payload, head, path)
     return checkpoint.model_of(payload), payload
+
+
+def foreign_head(origin: Origin, path: Path) -> str | None:
+    """The task to take from a checkpoint of DeePMD-kit, by the same rule."""
+    tasks = foreign_checkpoint.heads(path)
+    if not tasks:
+        check_branch(origin)
+        return None
+    if origin.finetune and not origin.branch:
+        origin.branch = RANDOM
+    return tasks[0] if origin.branch == RANDOM else origin.branch
 
 
 def check_branch(origin: Origin) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from dargs import Argument, Variant
 
 from ..messages import require
-from . import dpa2, dpa3, loc_frame, se_a_tpe, se_atten, se_atten_v2, se_e2_a, se_e2_r, se_e3, se_e3_tebd
+from . import dpa2, dpa3, loc_frame, se_a_mask, se_a_tpe, se_atten, se_atten_v2, se_e2_a, se_e2_r, se_e3, se_e3_tebd
 from .shared import SelEntry
 
 FAMILIES = {
@@ -25,6 +25,7 @@ FAMILIES = {
     "dpa3": dpa3,
     "se_a_tpe": se_a_tpe,
     "loc_frame": loc_frame,
+    "se_a_mask": se_a_mask,
 }
 
 
@@ -47,6 +48,8 @@ def check(section: dict[str, Any], path: str, type_map: list[str]) -> None:
     """Check the values of a descriptor section whose types are right."""
     if section["type"] == "hybrid":
         require(len(section["list"]) > 0, f"{path}/list", section["list"], "at least one descriptor")
+        kinds = [part["type"] for part in section["list"]]
+        require("se_a_mask" not in kinds, f"{path}/list", kinds, "no se_a_mask, which stands alone")
     for part, where in _parts(section, path):
         FAMILIES[part["type"]].check(part, where, type_map)
 

@@ -27,6 +27,7 @@ from deepmd.nn.descriptor.dpa2 import DescriptorDpa2
 from deepmd.nn.descriptor.dpa3 import DescriptorDpa3
 from deepmd.nn.descriptor.hybrid import DescriptorHybrid
 from deepmd.nn.descriptor.loc_frame import DescriptorLocFrame
+from deepmd.nn.descriptor.se_a_mask import DescriptorSeAMask
 from deepmd.nn.descriptor.se_a_tpe import DescriptorSeATpe
 from deepmd.nn.descriptor.se_atten import DescriptorSeAtten, DescriptorSeAttenV2
 from deepmd.nn.descriptor.se_e2_a import DescriptorSeE2A
@@ -45,6 +46,7 @@ FAMILIES: dict[str, Any] = {
     "dpa3": DescriptorDpa3,
     "se_a_tpe": DescriptorSeATpe,
     "loc_frame": DescriptorLocFrame,
+    "se_a_mask": DescriptorSeAMask,
 }
 ALIASES = {
     "se_a": "se_e2_a",

@@ -17,8 +17,8 @@ from deepmd.errors import ModelError
 from deepmd.nn.layers import PRECISIONS, Dense, Network, load_into, stream, to_numpy
 
 TREE_KEYS = ("neuron", "resnet_dt", "numb_fparam", "numb_aparam", "default_fparam", "rcond", "activation_function",
-             "precision", "exclude_types", "trainable", "atom_ener", "dim_case_embd")  # fmt: skip
-NOT_BUILT = (("use_aparam_as_mask", False), ("tot_ener_zero", False), ("spin", None))
+             "precision", "exclude_types", "trainable", "atom_ener", "dim_case_embd", "use_aparam_as_mask")  # fmt: skip
+NOT_BUILT = (("tot_ener_zero", False), ("spin", None))
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class FittingNetworks(nn.Module):
         self.dim_descriptor = inputs.dim_descriptor
         self.mixed_types = inputs.mixed_types
         self.dim_fparam = int(section.get("numb_fparam", 0))
-        self.dim_aparam = int(section.get("numb_aparam", 0))
+        self.as_mask = bool(section.get("use_aparam_as_mask", False))  # then the model takes it, and no network
+        self.dim_aparam = 0 if self.as_mask else int(section.get("numb_aparam", 0))
         self.dim_case = int(section.get("dim_case_embd", 0) or 0)
         self.dtype = PRECISIONS[section.get("precision", "default")]
         self.n_in = inputs.dim_descriptor + self.dim_fparam + self.dim_aparam + self.dim_case
@@ -162,7 +163,7 @@ class FittingNetworks(nn.Module):
             "neuron": list(section["neuron"]),
             "resnet_dt": shared["resnet_dt"],
             "numb_fparam": self.dim_fparam,
-            "numb_aparam": self.dim_aparam,
+            "numb_aparam": 1 if self.as_mask else self.dim_aparam,
             "dim_case_embd": self.dim_case,
             "default_fparam": section.get("default_fparam"),
             "rcond": section.get("rcond"),
@@ -183,7 +184,7 @@ class FittingNetworks(nn.Module):
             "tot_ener_zero": False,
             "trainable": trainable,
             "layer_name": None,
-            "use_aparam_as_mask": False,
+            "use_aparam_as_mask": self.as_mask,
             "spin": None,
         }
 
@@ -200,7 +201,7 @@ class FittingNetworks(nn.Module):
         variables = tree["@variables"]
         names = ("bias_atom_e", "case_embd", "fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
         for name in names:
-            if variables.get(name) is not None:
+            if variables.get(name) is not None and not (self.as_mask and name.startswith("aparam")):
                 load_into(getattr(self, name), variables[name])
         networks = tree["nets"]["networks"]
         if len(networks) != len(self.networks):

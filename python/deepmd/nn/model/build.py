@@ -13,6 +13,7 @@ from deepmd.nn.descriptor import build_descriptor
 from deepmd.nn.fitting import FITTINGS, Inputs
 from deepmd.nn.model.composite import LinearModel, TableSwitchModel
 from deepmd.nn.model.energy import EnergyModel
+from deepmd.nn.model.masked import MaskedEnergyModel
 from deepmd.nn.model.pairtab import PairTableModel
 from deepmd.nn.model.scalars import DosModel, PropertyModel
 from deepmd.nn.model.spin import SpinModel, backbone_section
@@ -26,7 +27,7 @@ STANDARD = {
     "dos": DosModel,
     "property": PropertyModel,
 }
-COMPOSITE = {"zbl": TableSwitchModel, "linear": LinearModel}
+COMPOSITE = {"zbl": TableSwitchModel, "linear": LinearModel, "linear_ener": LinearModel}
 """By the type in trees."""
 
 
@@ -93,7 +94,8 @@ def build_standard(section: dict[str, Any]) -> StandardModel:
     descriptor = build_descriptor(section["descriptor"], section["type_map"])
     fitting = FITTINGS[fit](fitting_section(section, n_types), inputs_of(descriptor, n_types))
     fitting.randomise(section["fitting_net"].get("seed"))
-    return STANDARD[fitting.kind](section, descriptor, fitting)
+    kind = MaskedEnergyModel if fitting.as_mask else STANDARD[fitting.kind]
+    return kind(section, descriptor, fitting)
 
 
 def inputs_of(descriptor: nn.Module, n_types: int) -> Inputs:
@@ -146,4 +148,6 @@ def model_of_tree(tree: dict[str, Any], section: dict[str, Any]) -> nn.Module:
         raise ModelError(f"model type: got {kind!r}, expected one of standard, pairtab, {', '.join(COMPOSITE)}")
     if fitting not in FITTINGS:
         raise ModelError(f"fitting: got {fitting!r}, expected one of {', '.join(FITTINGS)}")
+    if tree["fitting"].get("use_aparam_as_mask"):
+        return MaskedEnergyModel.deserialize(tree, section)
     return STANDARD[FITTINGS[fitting].kind].deserialize(tree, section)

@@ -115,6 +115,11 @@ class Composite(Potential):
         return [one for model in self.trained() for one in model.fittings()]
 
 
+def _inner(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree of a part. DeePMD-kit knows a sum as `linear_ener` where it is the whole, and as `linear` inside."""
+    return {**tree, "type": "linear"} if tree["type"] == "linear_ener" else tree
+
+
 class LinearModel(Composite):
     """E_i = sum_k w_k E_ki; weights: "mean" (1 over the number of parts), "sum" (1 each) or one number a part."""
 
@@ -147,8 +152,9 @@ class LinearModel(Composite):
 
     @torch.jit.unused
     def serialize(self) -> dict[str, Any]:
-        models = [model.serialize() for model in self.models]
-        return {**common_tree(self), "type": "linear", "models": models, "weights": self.section.get("weights", "mean")}
+        models = [_inner(model.serialize()) for model in self.models]
+        weights = self.section.get("weights", "mean")
+        return {**common_tree(self), "type": "linear_ener", "models": models, "weights": weights}
 
     @classmethod
     def deserialize(cls, tree: dict[str, Any], models: list[nn.Module]) -> "LinearModel":
@@ -207,7 +213,7 @@ class TableSwitchModel(Composite):
         return {
             **common_tree(self),
             "type": "zbl",
-            "models": [model.serialize() for model in self.models],
+            "models": [_inner(model.serialize()) for model in self.models],
             "weights": "mean",
             "sw_rmin": self.sw_rmin,
             "sw_rmax": self.sw_rmax,

@@ -20,6 +20,8 @@ from deepmd.nn.model.facts import Facts
 
 PROTECTION = 0.01  # Angstrom: keeps the rows of atoms on top of each other finite, as for spins of zero
 REACH = 0.5  # Angstrom: how far from its atom a virtual atom can be, where no data have said more
+REACH_NOTE = "spin_reach"
+"""Under this name the reach travels in `info` of the model's section, as the neutral tree has no place for it."""
 BY_TYPE = ("se_e2_a", "se_e2_r", "se_e3", "se_a", "se_r", "se_t", "se_at", "se_a_3be")
 
 
@@ -169,6 +171,7 @@ class SpinModel(nn.Module):
         """Makes room for spins of these lengths, the largest of each type [n_types] in Bohr magnetons."""
         needed = 1.1 * float((longest * self.scale).max())
         self.reach.copy_(torch.clamp(self.reach, min=needed))
+        self.section["info"] = {**(self.section.get("info") or {}), REACH_NOTE: float(self.reach)}
 
     @torch.jit.unused
     def facts(self) -> Facts:
@@ -183,6 +186,8 @@ class SpinModel(nn.Module):
             dim_aparam=inner.dim_aparam,
             default_fparam=inner.default_fparam,
             precision=inner.precision,
+            passes_messages=inner.passes_messages,
+            receptive_field=(inner.receptive_field or inner.rcut) + 2.0 * float(self.reach),
             output={"use_spin": list(spin["use_spin"]), "virtual_scale": list(spin["virtual_scale"]),
                     "reach": float(self.reach)},
             inputs=("spin",),
@@ -230,4 +235,6 @@ class SpinModel(nn.Module):
         n = len(backbone.type_map) // 2
         scale = np.broadcast_to(np.asarray(tree["spin"]["virtual_scale"], dtype=float), (n,))
         spin = {"use_spin": [bool(one) for one in tree["spin"]["use_spin"]], "virtual_scale": scale.tolist()}
-        return cls({**section, "type_map": backbone.type_map[:n], "spin": spin}, backbone)
+        model = cls({**section, "type_map": backbone.type_map[:n], "spin": spin}, backbone)
+        model.reach[:] = float((section.get("info") or {}).get(REACH_NOTE, REACH))
+        return model
