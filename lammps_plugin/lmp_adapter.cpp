@@ -91,6 +91,11 @@ int LmpAdapter::gather(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighList& 
     types_[k] = type_to_model_[atom.type[i] - 1];
     for (int a = 0; a < 3; ++a) positions_[3 * k + a] = atom.x[i][a] * to_angstrom_;
   }
+  spins_.resize(with_spins_ ? 3 * n : 0);
+  for (size_t k = 0; with_spins_ && k < n; ++k) {
+    const double* spin = atom.sp[to_lammps_[k]];
+    for (int a = 0; a < 3; ++a) spins_[3 * k + a] = spin[a] * spin[3];
+  }
   list_.size = sizeof(list_);
   list_.n_centers = static_cast<int>(first_.size()) - 1;
   list_.first = first_.data();
@@ -108,6 +113,7 @@ deepmd_input LmpAdapter::input() const {
   input.positions = positions_.data();
   input.types = types_.data();
   input.list = &list_;
+  input.spins = with_spins_ ? spins_.data() : nullptr;
   return input;
 }
 

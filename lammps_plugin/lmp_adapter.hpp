@@ -32,6 +32,8 @@ class LmpAdapter {
   /// type_to_model [n_atom_types]: model index of LAMMPS type t + 1, -1 for NULL.
   /// length_unit: 1 Angstrom in LAMMPS' units.
   void configure(const std::vector<int>& type_to_model, double length_unit, GhostView ghosts);
+  /// The model takes spins: unit vector times length of `atom_style spin`.
+  void take_spins() { with_spins_ = true; }
 
   /// Brings the arrays up to date; the list rows are renewed if `list_is_new` or if other atoms became visible.
   /// Returns the LAMMPS index of a visible atom that should have a row, or an owner, and has none, -1 if all is well.
@@ -71,6 +73,8 @@ class LmpAdapter {
   std::vector<int> to_lammps_;   // [n_all]
   std::vector<double> positions_;  // [n_all][3] Angstrom
   std::vector<int> types_;         // [n_all]
+  bool with_spins_ = false;
+  std::vector<double> spins_;      // [n_all][3] Bohr magnetons
   std::vector<int64_t> first_;     // [n_local + 1], [n_all + 1] if ghosts have rows
   std::vector<int> index_;         // [last of first]
   std::vector<int> owners_;        // [n_all], empty if the model does not ask

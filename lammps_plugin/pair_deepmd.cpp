@@ -7,6 +7,7 @@
 #include "comm.h"
 #include "domain.h"
 #include "error.h"
+#include "force.h"
 #include "neigh_list.h"
 #include "neighbor.h"
 #include "update.h"
@@ -18,6 +19,8 @@ static const int kCentroidOrder[9] = {0, 4, 8, 3, 6, 7, 1, 2, 5};
 
 // Closer atoms are refused by the engine, see deepmd_evaluate.
 static const double kMinDistance = 0.05;
+
+static const double kPi = 3.14159265358979323846;
 
 void PairDeepMD::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
@@ -97,6 +100,10 @@ void PairDeepMD::evaluate(size_t n_models, const Wanted& wanted) {
     results_[k].forces.resize(3 * n_all);
     outputs_[k].energy = &results_[k].energy;
     outputs_[k].forces = results_[k].forces.data();
+    if (with_spins_) {
+      results_[k].spin_forces.resize(3 * n_all);
+      outputs_[k].spin_forces = results_[k].spin_forces.data();
+    }
     if (wanted.virial) outputs_[k].virial = results_[k].virial;
   }
   outputs_[0].n_outside = &n_outside;
@@ -123,7 +130,18 @@ void PairDeepMD::report_outside(int64_t n_pairs) {
                      "for them, and this is not reported again");
 }
 
+void PairDeepMD::scatter_spin_forces(double factor) {
+  // LAMMPS turns the unit vector of a spin with the frequency fm = -dE/ds / hbar, s = S / |S|.
+  const double hbar = force->hplanck / (2.0 * kPi);
+  for (int k = 0; k < adapter_.n_all(); ++k) {
+    const int i = adapter_.lammps_index(k);
+    const double* h = &results_[0].spin_forces[3 * static_cast<size_t>(k)];
+    for (int a = 0; a < 3; ++a) atom->fm[i][a] += factor * energy_unit_ * h[a] * atom->sp[i][3] / hbar;
+  }
+}
+
 void PairDeepMD::scatter(double factor) {
+  if (with_spins_) scatter_spin_forces(factor);
   const double energy_factor = factor * energy_unit_;
   const double force_factor = energy_factor / length_unit_;
   const int n_all = adapter_.n_all();

@@ -36,11 +36,13 @@ struct ModelResult {
   std::vector<double> forces;       // [n_all][3] eV/Angstrom
   std::vector<double> atom_energy;  // [n_local] eV
   std::vector<double> atom_virial;  // [n_all][3][3] eV
+  std::vector<double> spin_forces;  // [n_all][3] eV per Bohr magneton, of models of spins
 };
 
 class PairDeepMD : public LAMMPS_NS::Pair {
  public:
-  explicit PairDeepMD(LAMMPS_NS::LAMMPS* lmp);
+  /// with_spins: pair_style deepspin, for models of positions and spins.
+  explicit PairDeepMD(LAMMPS_NS::LAMMPS* lmp, bool with_spins = false);
   ~PairDeepMD() override;
 
   void settings(int narg, char** arg) override;
@@ -100,6 +102,8 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   void evaluate(size_t n_models, const Wanted& wanted);
   void report_outside(int64_t n_pairs);
   void scatter(double factor);
+  void scatter_spin_forces(double factor);
+  void check_spins() const;
   [[noreturn]] void fail_evaluation(deepmd_status status) const;
   std::string name_atom(int i) const;
 
@@ -123,6 +127,7 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   std::vector<double> gather_frame() const;
   SelectedFrame arrange_frame(const std::vector<double>& rows, const DeviationRow& row) const;
 
+  const bool with_spins_;
   std::vector<std::string> words_;  // of pair_style, kept for restart files
   std::vector<std::string> names_;  // of pair_coeff; empty: none were written
   bool types_printed_ = false;

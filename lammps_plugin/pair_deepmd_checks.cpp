@@ -7,6 +7,7 @@
 #include "modify.h"
 #include "neighbor.h"
 #include "pair_deepmd.h"
+#include "update.h"
 
 namespace deepmd {
 
@@ -15,7 +16,7 @@ void PairDeepMD::check_surroundings() const {
     fail("pair_style deepmd: 'newton off' would lose the forces on ghost atoms; write 'newton on' before the box is "
          "created");
   }
-  if (atom->sp_flag) fail("pair_style deepmd: 'atom_style spin' needs a spin model, which this style does not run");
+  check_spins();
   if (neighbor->includegroup) {
     fail("pair_style deepmd: 'neigh_modify include' hides atoms from the model; map their types to NULL instead");
   }
@@ -24,6 +25,26 @@ void PairDeepMD::check_surroundings() const {
     error->warning("pair_deepmd.cpp", __LINE__,
                    "pair_style deepmd: pairs removed by 'neigh_modify exclude' are missing in the environments that "
                    "the model sees");
+  }
+}
+
+void PairDeepMD::check_spins() const {
+  if (!with_spins_) {
+    if (atom->sp_flag) fail("pair_style deepmd: 'atom_style spin' needs a model of spins; use 'pair_style deepspin'");
+    return;
+  }
+  if (!atom->sp_flag) fail("pair_style deepspin: the atoms have no spins; use 'atom_style spin'");
+  if (std::string(update->unit_style) != "metal") fail("pair_style deepspin: spins need 'units metal'");
+  if (!modify->get_fix_by_style("^nve/spin").empty()) {
+    fail("pair_style deepspin: 'fix nve/spin' turns spins by LAMMPS' own styles pair spin/* and does not see the magnetic "
+         "forces of a model; use 'fix nve' for atoms with fixed spins, or 'min_style spin' for spins");
+  }
+  if (models_.size() > 1) {
+    fail("pair_style deepspin: deviations between models of spins are not computed; name one model");
+  }
+  if (info_.passes_messages && ghost_view() == GhostView::rows) {
+    fail("pair_style deepspin: the model passes messages between atoms, which with spins runs on one rank only; run on "
+         "one rank");
   }
 }
 

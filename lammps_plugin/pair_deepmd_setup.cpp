@@ -17,7 +17,8 @@ std::vector<std::string> to_words(int narg, char** arg) { return std::vector<std
 
 }  // namespace
 
-PairDeepMD::PairDeepMD(LAMMPS_NS::LAMMPS* lmp) : Pair(lmp) {
+PairDeepMD::PairDeepMD(LAMMPS_NS::LAMMPS* lmp, bool with_spins) : Pair(lmp), with_spins_(with_spins) {
+  if (with_spins) adapter_.take_spins();
   single_enable = 0;
   restartinfo = 1;
   one_coeff = 1;
@@ -93,6 +94,10 @@ void PairDeepMD::close_models() {
 
 void PairDeepMD::read_model_facts() {
   info_ = describe_ensemble(ensemble_.get());
+  if (with_spins_ != (info_.kind == "spin")) {
+    throw SettingsError("pair_style deepmd: model " + settings_.models[0] + " predicts '" + info_.kind + "', expected '" +
+                        (with_spins_ ? "spin" : "energy") + "'; use pair_style " + (with_spins_ ? "deepmd" : "deepspin"));
+  }
   settings_.ttm_as_fparam = !settings_.ttm_fix.empty() && info_.dim_aparam == 0;
   check_parameter_counts(settings_,
                          {settings_.models[0], info_.dim_fparam, info_.dim_aparam, info_.has_default_fparam});

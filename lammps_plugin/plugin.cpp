@@ -76,6 +76,8 @@ std::string reason_to_refuse(void* lmp) {
 
 void* create_pair(void* lmp) { return new PairDeepMD(static_cast<LAMMPS_NS::LAMMPS*>(lmp)); }
 
+void* create_spin(void* lmp) { return new PairDeepMD(static_cast<LAMMPS_NS::LAMMPS*>(lmp), true); }
+
 void* create_compute(void* lmp, int narg, char** arg) {
   return new ComputeDeepTensorAtom(static_cast<LAMMPS_NS::LAMMPS*>(lmp), narg, arg);
 }
@@ -103,9 +105,7 @@ void* refuse_compute(void* pointer, int, char**) {
 }
 void* refuse_fix(void* pointer, int, char**) { refuse(pointer, "fix dplr", reason_to_refuse(pointer)); }
 
-void* refuse_spin(void* pointer) {
-  refuse(pointer, "pair_style deepspin", "spin models do not run in LAMMPS yet; evaluate them from Python");
-}
+void* refuse_spin(void* pointer) { refuse(pointer, "pair_style deepspin", reason_to_refuse(pointer)); }
 
 }  // namespace
 }  // namespace deepmd
@@ -126,7 +126,7 @@ extern "C" __attribute__((visibility("default"))) void lammpsplugin_init(void* l
   const bool fits = deepmd::reason_to_refuse(lmp).empty();
   plugin.creator.v1 = fits ? &deepmd::create_pair : &deepmd::refuse_pair;
   add("pair", "deepmd");
-  plugin.creator.v1 = &deepmd::refuse_spin;
+  plugin.creator.v1 = fits ? &deepmd::create_spin : &deepmd::refuse_spin;
   add("pair", "deepspin");
   plugin.creator.v1 = fits ? &deepmd::create_kspace : &deepmd::refuse_kspace;
   add("kspace", "pppm/dplr");

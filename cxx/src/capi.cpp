@@ -95,6 +95,7 @@ deepmd::Request to_request(const deepmd_input& input) {
   frame.cell = input.cell;
   frame.fparam = input.fparam;
   frame.aparam = input.aparam;
+  frame.spins = input.spins;
   request.pbc = input.pbc;
   if (input.list) {
     const auto list = read_struct(input.list, with_size<deepmd_list>(), "list");
@@ -231,7 +232,7 @@ deepmd_status deepmd_evaluate(deepmd_model* model, const deepmd_input* input, de
     const auto wanted = read_struct(output, with_size<deepmd_output>(), "output");
     const std::int64_t n_before = model->model.n_outside();
     model->model.evaluate(to_request(given), {wanted.energy, wanted.forces, wanted.virial, wanted.atom_energy,
-                                              wanted.atom_virial});
+                                              wanted.atom_virial, wanted.spin_forces});
     if (wanted.n_outside) *wanted.n_outside = model->model.n_outside() - n_before;
   });
 }
@@ -297,7 +298,8 @@ void for_each_output(int n_outputs, const deepmd_output* outputs, Take&& take) {
 std::vector<deepmd::Result> read_outputs(int n_outputs, const deepmd_output* outputs) {
   std::vector<deepmd::Result> results;
   for_each_output(n_outputs, outputs, [&](std::size_t, const deepmd_output& wanted) {
-    results.push_back({wanted.energy, wanted.forces, wanted.virial, wanted.atom_energy, wanted.atom_virial});
+    results.push_back({wanted.energy, wanted.forces, wanted.virial, wanted.atom_energy, wanted.atom_virial,
+                       wanted.spin_forces});
   });
   return results;
 }

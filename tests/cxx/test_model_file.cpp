@@ -130,6 +130,25 @@ TEST(whole_file_is_read) {
   CHECK_NEAR(frames[0].virial[8], 4, 0);
 }
 
+TEST(facts_of_other_kinds_are_read) {
+  const std::string head = R"({"format_version": 1, "type_map": ["O", "H"], "rcut": 4.0, "dim_fparam": 0, "dim_aparam": 0,
+    "selftest": {"tolerance": 1e-8}, )";
+  const auto read = [&](const std::string& rest) { return deepmd::parse_metadata(head + rest + "}"); };
+  const auto dipole = read(R"("kind": "dipole", "passes_messages": true, "receptive_field": 10.0, "output": {"name": "dipole",
+    "width": 3, "reduce": "sum", "derivatives": true, "sel_type": [1]})");
+  CHECK(dipole.passes_messages && dipole.receptive_field == 10.0 && !dipole.has_energy());
+  CHECK(dipole.output.width == 3 && dipole.output.has_derivatives && !dipole.output.is_mean);
+  CHECK(dipole.output.sel_types == std::vector<int>{1});
+  const auto gap = read(R"("kind": "property", "output": {"name": "gap", "width": 1, "reduce": "mean", "derivatives": false})");
+  CHECK(gap.output.is_mean && gap.output.sel_types.size() == 2 && gap.receptive_field == 4.0);
+  const auto spin = read(R"("kind": "spin", "output": {"virtual_scale": [0.3, 0.0], "reach": 0.5, "use_spin": [true, false]})");
+  CHECK(spin.has_energy() && spin.has_spins() && spin.spin.scale.size() == 2 && spin.spin.reach == 0.5);
+  CHECK_THROWS(read(R"("kind": "energy", "receptive_field": 3.0)"), Error, "receptive_field is 3, expected at least rcut");
+  CHECK_THROWS(read(R"("kind": "dos", "output": {"name": "dos", "width": 0, "reduce": "sum", "derivatives": false})"), Error,
+               "width of its output is 0");
+  CHECK_THROWS(read(R"("kind": "spin", "output": {"virtual_scale": [0.3], "reach": 0.5})"), Error, "virtual_scale");
+}
+
 TEST(every_bit_flip_and_every_cut_is_refused) {
   const std::string whole = whole_file(true);
   for (std::size_t at = 0; at < whole.size(); ++at) {

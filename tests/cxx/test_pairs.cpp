@@ -35,6 +35,27 @@ struct Chain {
 
 }  // namespace
 
+TEST(neighbours_are_numbered_by_their_owners_and_ghost_centres_are_not_counted) {
+  // Two atoms and a ghost of the first at 2 Angstrom; every atom has a row.
+  const double positions[9] = {0, 0, 0, 1, 0, 0, 2, 0, 0};
+  const int types[3] = {0, 1, 0}, index[4] = {1, 0, 2, 1}, owners[3] = {0, 1, 0};
+  const std::int64_t first[4] = {0, 1, 3, 4};
+  Frame frame;
+  frame.n_local = 2, frame.n_ghost = 1, frame.positions = positions, frame.types = types;
+  frame.list = deepmd::ListView(3, first, index, nullptr);
+  PairBlocks blocks(1.5, 1000);
+  PairBlock block;
+  blocks.start(frame);
+  CHECK(blocks.next(block) && block.n_centers == 3 && block.n_counted == 2 && block.n_pairs() == 4);
+  CHECK(block.neighbors == (std::vector<std::int64_t>{1, 0, 2, 1}) && block.members == (std::vector<int>{0, 1, 2}));
+  frame.list = deepmd::ListView(2, first, index, nullptr);
+  frame.list.owners = owners;
+  blocks.start(frame);
+  CHECK(blocks.next(block) && block.n_centers == 2 && block.n_counted == 2 && block.n_pairs() == 3);
+  CHECK(block.neighbors == (std::vector<std::int64_t>{1, 0, 0}) && block.atoms == (std::vector<int>{1, 0, 2}));
+  CHECK(block.types.size() == 2 && block.vectors[6] == 1.0);
+}
+
 TEST(blocks_cover_all_pairs_inside_the_cutoff) {
   Chain chain(10, 3.5);
   for (std::int64_t most : {1, 7, 20, 1000}) {

@@ -40,3 +40,21 @@ def make_output_model(kind: str, descriptor: str = "se_e2_a") -> torch.nn.Module
             widths = rng.uniform(0.2, 0.5, (2, 2))[:, [0, 1, 1, 1][: environment.row_width]]
             environment.dstd.copy_(torch.from_numpy(widths.copy()))
     return built
+
+
+def make_spin_model(descriptor: str = "se_e2_a") -> torch.nn.Module:
+    """A potential of positions and spins, which atoms of the first type carry."""
+    from deepmd.config import normalise
+    from deepmd.nn.model import build
+
+    section = {
+        "type_map": ["O", "H"],
+        "descriptor": input_of(SECTIONS[descriptor])["descriptor"],
+        "fitting_net": {"neuron": [6, 6], "seed": 3},
+        "spin": {"use_spin": [True, False], "virtual_scale": [0.3]},
+    }
+    full = normalise({
+        "model": section, "learning_rate": {"start_lr": 0.001}, "loss": {"type": "ener_spin"},
+        "training": {"training_data": {"systems": "data"}, "numb_steps": 1},
+    })  # fmt: skip
+    return build(full["model"]).eval()

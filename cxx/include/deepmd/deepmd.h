@@ -80,7 +80,8 @@ typedef struct deepmd_info {
   int dim_fparam;                /* frame parameters */
   int dim_aparam;                /* atomic parameters */
   int has_default_fparam;
-  const char* kind;              /* "energy", "dipole", "polar", "dos", "property" */
+  const char* kind;              /* "energy", "spin" (energies of positions and spins), "dipole", "polar", "dos",
+                                    "property" */
   const char* path_in_use;       /* "fused" or "script" */
   const char* metadata_json;     /* the metadata of the file as JSON text */
   double min_pair_distance;      /* smallest pair distance of the training data, 0 if unknown */
@@ -145,6 +146,7 @@ typedef struct deepmd_input {
   const deepmd_list* list;  /* NULL: a list is built for this call (n_ghost must be 0) */
   const double* fparam;     /* [dim_fparam] or NULL */
   const double* aparam;     /* [n_local][dim_aparam] or NULL */
+  const double* spins;      /* [n_all][3] Bohr magnetons, for models of kind "spin"; else NULL */
 } deepmd_input;
 
 typedef struct deepmd_output { /* every pointer may be NULL: not wanted, not computed */
@@ -155,6 +157,7 @@ typedef struct deepmd_output { /* every pointer may be NULL: not wanted, not com
   double* atom_energy;  /* [n_local] */
   double* atom_virial;  /* [n_all][3][3]: of the differentiated atom, w_k[a][b] = sum_j (r_j - r_k)[b] dE_j/dr_k[a] */
   int64_t* n_outside;   /* [1] pairs closer than the range of the embedding's tables: the networks themselves answered */
+  double* spin_forces;  /* [n_all][3] -d(energy)/d(spin), eV per Bohr magneton, of models of kind "spin"; overwritten */
 } deepmd_output;
 
 DEEPMD_API void deepmd_input_init(deepmd_input* input);

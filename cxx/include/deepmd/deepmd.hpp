@@ -4,6 +4,7 @@
 
 #include "deepmd/DeepPot.h"
 #include "deepmd/DeepPotModelDevi.h"
+#include "deepmd/DeepSpin.h"
 #include "deepmd/DeepTensor.h"
 
 namespace deepmd {

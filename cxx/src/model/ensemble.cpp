@@ -53,7 +53,7 @@ double longest_cutoff(const std::vector<Model*>& models) {
 
 Ensemble::Ensemble(std::vector<Model*> models) : rcut_(longest_cutoff(models)), neighbors_(rcut_, 0.0) {
   const Model& a = *models[0];
-  if (a.metadata().kind != "energy") {
+  if (!a.metadata().has_energy()) {
     throw Error(DEEPMD_ERROR_UNSUPPORTED, text(a.path(), " predicts '", a.metadata().kind, "', expected a model of energies; "
                                                "name one"));
   }

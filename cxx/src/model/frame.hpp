@@ -17,6 +17,7 @@ struct Frame {
   ListView list;                      // n_centers == n_local, or n_all where ghosts have rows too
   const double* fparam = nullptr;     // [dim_fparam], null if the model takes none
   const double* aparam = nullptr;     // [n_local][dim_aparam], null if the model takes none
+  const double* spins = nullptr;      // [n_all][3] Bohr magnetons, null if the model takes none
 
   std::size_t n_all() const { return static_cast<std::size_t>(n_local) + static_cast<std::size_t>(n_ghost); }
 };
@@ -28,6 +29,7 @@ struct Result {
   double* virial = nullptr;       // [3][3]
   double* atom_energy = nullptr;  // [n_local]
   double* atom_virial = nullptr;  // [n_all][3][3]
+  double* spin_forces = nullptr;  // [n_all][3] -dE/d(spin)
 };
 
 // Where the answers of models of other kinds go, as in deepmd_atom_output; n_parts == 1 if there are weights, else width.

@@ -14,6 +14,14 @@ constexpr int kFormatVersion = 1;
   throw Error(DEEPMD_ERROR_FORMAT, "has metadata that cannot be used: " + reason + "; freeze the model anew");
 }
 
+SpinFacts parse_spin(const nlohmann::json& given, std::size_t n_types) {
+  SpinFacts spin;
+  spin.scale = given.at("virtual_scale").get<std::vector<double>>();
+  spin.reach = given.at("reach").get<double>();
+  if (spin.scale.size() != n_types) fail("virtual_scale has not one number for each type");
+  return spin;
+}
+
 OutputFacts parse_output(const nlohmann::json& given, int n_types) {
   OutputFacts output;
   if (given.is_null()) return output;
@@ -69,7 +77,12 @@ Metadata parse_metadata(std::string_view json) {
     }
     m.passes_messages = all.value("passes_messages", false);
     m.receptive_field = all.value("receptive_field", m.rcut);
-    m.output = parse_output(all.value("output", nlohmann::json()), static_cast<int>(m.type_map.size()));
+    const nlohmann::json output = all.value("output", nlohmann::json());
+    if (m.has_spins()) {
+      m.spin = parse_spin(output, m.type_map.size());
+    } else {
+      m.output = parse_output(output, static_cast<int>(m.type_map.size()));
+    }
   } catch (const nlohmann::json::exception& e) {
     fail(e.what());
   }

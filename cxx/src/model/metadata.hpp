@@ -15,9 +15,15 @@ struct OutputFacts {
   std::vector<int> sel_types;    // types whose atoms carry the output; all of them where the file does not tell
 };
 
+// What a model of spins was made for.
+struct SpinFacts {
+  std::vector<double> scale;  // [n_types] Angstrom for each Bohr magneton, how far the virtual atom stands from its atom
+  double reach = 0;           // Angstrom, the farthest
+};
+
 // What the file says about its model (extra record deepmd/metadata.json).
 struct Metadata {
-  std::string kind;                    // "energy", "dipole", "polar", "dos", "property"
+  std::string kind;                    // "energy", "spin" (of energies), "dipole", "polar", "dos", "property"
   std::vector<std::string> type_map;   // [n_types]
   double rcut = 0;                     // Angstrom
   int dim_fparam = 0;
@@ -27,6 +33,10 @@ struct Metadata {
   bool passes_messages = false;        // atoms tell each other what they know
   double receptive_field = 0;          // Angstrom; how far the atoms are that an atom's output depends on
   OutputFacts output;
+  SpinFacts spin;
+
+  bool has_spins() const { return kind == "spin"; }
+  bool has_energy() const { return kind == "energy" || has_spins(); }
   double selftest_tolerance = 0;       // eV and eV/Angstrom
   std::string json;                    // the whole record
 };

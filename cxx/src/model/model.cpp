@@ -10,7 +10,7 @@ namespace deepmd {
 namespace {
 
 bool is_known(const Metadata& metadata) {
-  if (metadata.kind == "energy") return true;
+  if (metadata.has_energy()) return true;
   for (const char* kind : {"dipole", "polar", "dos", "property"}) {
     if (metadata.kind == kind) return metadata.output.width > 0;
   }
@@ -24,7 +24,7 @@ Model::Model(ModelFile file, const PathChoice& choice)
   if (!is_known(metadata())) {
     throw Error(DEEPMD_ERROR_UNSUPPORTED,
                 text(file_.path(), " holds a model of kind '", metadata().kind,
-                     "', expected energy, dipole, polar, dos or property; use a newer deepmd-engine"));
+                     "', expected energy, spin, dipole, polar, dos or property; use a newer deepmd-engine"));
   }
   path_ = open_path(file_, choice);
 }
@@ -45,7 +45,7 @@ void Model::complete(Request& request, Neighbors& neighbors) const {
 }
 
 void Model::evaluate_checked(const Frame& frame, const Result& result) {
-  if (metadata().kind != "energy") {
+  if (!metadata().has_energy()) {
     throw Error(DEEPMD_ERROR_UNSUPPORTED, text(file_.path(), " predicts '", metadata().kind,
                                                "', expected a model of energies; ask for its output instead"));
   }
@@ -55,7 +55,7 @@ void Model::evaluate_checked(const Frame& frame, const Result& result) {
 
 void Model::evaluate_output(const Request& request, const OutputResult& result) {
   const OutputFacts& output = metadata().output;
-  if (metadata().kind == "energy") {
+  if (metadata().has_energy()) {
     throw Error(DEEPMD_ERROR_UNSUPPORTED,
                 file_.path() + " predicts energies, expected a model of another kind; ask for energies instead");
   }
@@ -74,6 +74,10 @@ Frame Model::seen_by_model(const Frame& frame) const {
   Frame seen = frame;
   if (!metadata().passes_messages || frame.list.owners) {
     seen.list.n_centers = frame.n_local;
+  } else if (frame.n_ghost > 0 && metadata().has_spins()) {
+    throw Error(DEEPMD_ERROR_UNSUPPORTED,
+                file_.path() + " has spins and passes messages between atoms, which needs the owners of ghosts; run it on "
+                "one rank");
   } else if (frame.n_ghost > 0 && static_cast<std::size_t>(frame.list.n_centers) != frame.n_all()) {
     throw Error(DEEPMD_ERROR_ARGUMENT,
                 text(file_.path(), " passes messages between atoms, but the neighbour list has rows for local atoms only; "

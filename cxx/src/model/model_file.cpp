@@ -66,7 +66,11 @@ SelftestFrame read_frame(const SafeTensors& arrays, const std::string& prefix, c
   if (arrays.has(prefix + "cell")) frame.cell = arrays.doubles(prefix + "cell");
   if (arrays.has(prefix + "fparam")) frame.fparam = arrays.doubles(prefix + "fparam");
   if (arrays.has(prefix + "aparam")) frame.aparam = arrays.doubles(prefix + "aparam");
-  const bool is_energy = metadata.kind == "energy";
+  const bool is_energy = metadata.has_energy();
+  if (metadata.has_spins()) {
+    frame.spins = arrays.doubles(prefix + "spin");
+    frame.spin_forces = arrays.doubles(prefix + "force_mag");
+  }
   std::vector<double> energy(1, 0.0);
   if (is_energy || metadata.output.has_derivatives) {
     frame.forces = arrays.doubles(prefix + "forces");
@@ -85,7 +89,8 @@ SelftestFrame read_frame(const SafeTensors& arrays, const std::string& prefix, c
   const auto dim_fparam = static_cast<std::size_t>(metadata.dim_fparam);
   const auto dim_aparam = static_cast<std::size_t>(metadata.dim_aparam);
   if (frame.positions.size() != 3 * n || frame.forces.size() != 3 * n * n_parts || frame.virial.size() != 9 * n_parts ||
-      frame.atom_energy.size() != (is_energy ? n : 0) || frame.atom_output.size() != n * width || energy.size() != 1 || (!frame.cell.empty() && frame.cell.size() != 9) ||
+      frame.atom_energy.size() != (is_energy ? n : 0) || frame.atom_output.size() != n * width || energy.size() != 1 ||
+      (metadata.has_spins() && (frame.spins.size() != 3 * n || frame.spin_forces.size() != 3 * n)) || (!frame.cell.empty() && frame.cell.size() != 9) ||
       (!frame.fparam.empty() && frame.fparam.size() != dim_fparam) ||
       (!frame.aparam.empty() && frame.aparam.size() != n * dim_aparam)) {
     throw Error(DEEPMD_ERROR_FORMAT, "has self-test frames whose arrays do not fit together; freeze the model anew");

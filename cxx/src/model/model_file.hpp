@@ -20,6 +20,8 @@ struct SelftestFrame {
   std::vector<double> forces;       // [n_atoms][3]
   std::vector<double> virial;       // [3][3]
   std::vector<double> atom_energy;  // [n_atoms]
+  std::vector<double> spins;        // [n_atoms][3] and spin_forces of the same shape, empty if the model takes none
+  std::vector<double> spin_forces;
   // Models of other kinds: no energy, and forces [width][n_atoms][3] and virial [width][3][3], empty where there are none.
   std::vector<double> atom_output;  // [n_atoms][width]
 };

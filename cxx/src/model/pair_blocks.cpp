@@ -68,6 +68,7 @@ bool PairBlocks::next(PairBlock& block) {
   block.n_centers = end - begin;
   block.n_counted = std::max(0, std::min(end, frame_->n_local) - begin);
   block.vectors.clear(), block.centers.clear(), block.neighbors.clear(), block.atoms.clear(), block.types.clear();
+  block.members.clear();
   for (int i = begin; i < end; ++i) number_in_block(i, block);
   for (int i = begin; i < end; ++i) {
     for (std::int64_t k = list.first[i]; k < list.first[i + 1]; ++k) add_pair(i, k, block);
@@ -93,6 +94,7 @@ std::int64_t PairBlocks::number_in_block(int atom, PairBlock& block) {
     block_of_[k] = current_;
     number_[k] = static_cast<std::int64_t>(block.types.size());
     block.types.push_back(frame_->types[k]);
+    block.members.push_back(atom);
   }
   return number_[k];
 }
@@ -103,6 +105,7 @@ void clear_result(const Frame& frame, const Result& result) {
   if (result.virial) std::fill_n(result.virial, 9, 0.0);
   if (result.atom_energy) std::fill_n(result.atom_energy, frame.n_local, 0.0);
   if (result.atom_virial) std::fill_n(result.atom_virial, 9 * frame.n_all(), 0.0);
+  if (result.spin_forces) std::fill_n(result.spin_forces, 3 * frame.n_all(), 0.0);
 }
 
 void add_block(const PairBlock& block, const double* atom_energy, const double* pair_gradient, const Result& result) {
@@ -162,6 +165,7 @@ void check_finite(const Frame& frame, const Result& result) {
   check(result.energy, 1, 0, "energy");
   check(result.virial, 9, 0, "virial");
   check(result.atom_virial, 9 * frame.n_all(), 9, "virial");
+  check(result.spin_forces, 3 * frame.n_all(), 3, "magnetic force");
 }
 
 }  // namespace deepmd

@@ -21,6 +21,7 @@ struct PairBlock {
   std::vector<std::int64_t> neighbors;  // [n_pairs] block numbers
   std::vector<int> atoms;               // [n_pairs] the neighbour's number in the frame
   std::vector<std::int64_t> types;      // [atoms of the block]
+  std::vector<int> members;             // [atoms of the block] their numbers in the frame
 
   std::size_t n_pairs() const { return atoms.size(); }
 };

@@ -28,6 +28,21 @@ void check_parameters(const double* values, std::size_t n_rows, int dim, const c
   }
 }
 
+void check_spins(const Frame& frame, const Metadata& metadata) {
+  if (!metadata.has_spins() && frame.spins) refuse("spins were passed to a model that takes none; leave them out");
+  if (metadata.has_spins() && !frame.spins && frame.n_all() > 0) {
+    refuse("spins are missing: the model takes three numbers for each atom; pass them");
+  }
+  for (std::size_t i = 0; metadata.has_spins() && i < frame.n_all(); ++i) {
+    const double* s = frame.spins + 3 * i;
+    const double length = std::sqrt(s[0] * s[0] + s[1] * s[1] + s[2] * s[2]);
+    const double scale = metadata.spin.scale[static_cast<std::size_t>(frame.types[i])];
+    if (length * scale <= metadata.spin.reach) continue;
+    refuse(text("the spin of atom ", i + 1, " is ", length, " Bohr magnetons long, expected at most ",
+                metadata.spin.reach / scale, ", which the model was made for; train it on data with such spins"));
+  }
+}
+
 void check_owners(const Frame& frame) {
   const int* owners = frame.list.owners;
   for (int i = 0; i < frame.n_local + frame.n_ghost; ++i) {
@@ -81,6 +96,7 @@ void check_request(const Request& request, const Metadata& metadata) {
   check_positions(static_cast<int>(frame.n_all()), frame.positions);
   check_parameters(frame.fparam, 1, metadata.dim_fparam, "fparam", "frame");
   check_parameters(frame.aparam, static_cast<std::size_t>(frame.n_local), metadata.dim_aparam, "aparam", "atomic");
+  check_spins(frame, metadata);
   if (request.has_list) check_list(frame, request.pbc);
 }
 

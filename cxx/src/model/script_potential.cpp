@@ -172,11 +172,25 @@ class ScriptPotential : public Potential {
 
   std::vector<c10::IValue> arguments(const Frame& frame) {
     const auto n_pairs = static_cast<std::int64_t>(block_.n_pairs());
-    return {on_device(block_.vectors.data(), {n_pairs, 3}, at::kDouble),
-            on_device(block_.centers.data(), {n_pairs}, at::kLong),
-            on_device(block_.neighbors.data(), {n_pairs}, at::kLong),
-            on_device(block_.types.data(), {static_cast<std::int64_t>(block_.types.size())}, at::kLong),
-            static_cast<std::int64_t>(block_.n_centers), fparam_of(frame), aparam_of(frame)};
+    const auto n_members = static_cast<std::int64_t>(block_.members.size());
+    std::vector<c10::IValue> all = {on_device(block_.vectors.data(), {n_pairs, 3}, at::kDouble),
+                                    on_device(block_.centers.data(), {n_pairs}, at::kLong),
+                                    on_device(block_.neighbors.data(), {n_pairs}, at::kLong),
+                                    on_device(block_.types.data(), {n_members}, at::kLong),
+                                    static_cast<std::int64_t>(block_.n_centers), fparam_of(frame), aparam_of(frame)};
+    if (!frame.spins) return all;
+    spins_.clear();
+    for (int i : block_.members) spins_.insert(spins_.end(), frame.spins + 3 * i, frame.spins + 3 * i + 3);
+    all.emplace_back(on_device(spins_.data(), {n_members, 3}, at::kDouble));
+    return all;
+  }
+
+  void add_spin_forces(const at::Tensor& gradient, const Result& result) const {
+    const double* g = gradient.data_ptr<double>();
+    for (std::size_t k = 0; result.spin_forces && k < block_.members.size(); ++k) {
+      double* to = result.spin_forces + 3 * static_cast<std::size_t>(block_.members[k]);
+      for (std::size_t a = 0; a < 3; ++a) to[a] -= g[3 * k + a];
+    }
   }
 
   void evaluate_block(const Frame& frame, const Result& result) {
@@ -186,6 +200,9 @@ class ScriptPotential : public Potential {
       const auto output = module_.forward(arguments(frame)).toGenericDict();
       energy = take(output, "atom_energy", {block_.n_centers});
       gradient = take(output, "pair_gradient", {n_pairs, 3});
+      if (frame.spins) {
+        add_spin_forces(take(output, "spin_gradient", {static_cast<std::int64_t>(block_.members.size()), 3}), result);
+      }
     } else {  // the module's own derivatives would be of all centres
       const Outputs found = differentiate("atom_energy", frame, nullptr, true);
       energy = on_host(found.values);
@@ -280,6 +297,7 @@ class ScriptPotential : public Potential {
   torch::jit::Module module_;
   PairBlocks blocks_;
   PairBlock block_;
+  std::vector<double> spins_;  // [atoms of the block][3]
 };
 
 // Runs `work` and turns exceptions into a status and a sentence.

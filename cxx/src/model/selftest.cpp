@@ -41,9 +41,10 @@ SelftestFrame recompute(Model& model, const SelftestFrame& frame) {
   request.frame.cell = frame.cell.empty() ? nullptr : frame.cell.data();
   request.frame.fparam = frame.fparam.empty() ? nullptr : frame.fparam.data();
   request.frame.aparam = frame.aparam.empty() ? nullptr : frame.aparam.data();
-  if (model.metadata().kind == "energy") {
-    model.evaluate(request, {&computed.energy, computed.forces.data(), computed.virial.data(),
-                             computed.atom_energy.data(), nullptr});
+  if (model.metadata().has_energy()) {
+    request.frame.spins = frame.spins.empty() ? nullptr : frame.spins.data();
+    model.evaluate(request, {&computed.energy, computed.forces.data(), computed.virial.data(), computed.atom_energy.data(),
+                             nullptr, frame.spins.empty() ? nullptr : computed.spin_forces.data()});
     return computed;
   }
   OutputResult result;
@@ -67,6 +68,7 @@ double compare_selftest(const SelftestFrame& stored, const SelftestFrame& comput
   const std::vector<double> stored_energy = {stored.energy}, energy = {computed.energy};
   check_quantity({"energy", "eV", stored_energy, energy}, tolerance, path);
   check_quantity({"atomic energy", "eV", stored.atom_energy, computed.atom_energy}, tolerance, path);
+  check_quantity({"magnetic force", "eV/Bohr magneton", stored.spin_forces, computed.spin_forces}, tolerance, path);
   check_quantity({"virial", "eV", stored.virial, computed.virial}, tolerance, path);
   return check_quantity({"force", "eV/Angstrom", stored.forces, computed.forces}, tolerance, path);
 }

@@ -1,5 +1,6 @@
 // usage: outputs KIND MODEL FRAMES - evaluates every frame through deepmd/DeepTensor.h: the frame's output, the atoms', and for
-// tensors force, virial and atomic virials.
+// tensors force, virial and atomic virials. Spins are read as fparam: energy, force, force_mag, virial, atomic parts.
+#include "deepmd/DeepSpin.h"
 #include "deepmd/DeepTensor.h"
 
 #include <exception>
@@ -29,6 +30,14 @@ static void scalars(Model& model, const Doubles& coord, const std::vector<int>& 
   print(atoms);
 }
 
+static void spins(deepmd::DeepSpin& model, const Doubles& coord, const Doubles& spin, const std::vector<int>& types,
+                  const Doubles& box) {
+  double energy = 0.0;
+  Doubles force, force_mag, virial, atom_energy, atom_virial;
+  model.compute(energy, force, force_mag, virial, atom_energy, atom_virial, coord, spin, types, box);
+  for (const Doubles& values : {Doubles(1, energy), force, force_mag, virial, atom_energy, atom_virial}) print(values);
+}
+
 static void run(const std::string& kind, const std::string& model, const frame& f) {
   const Doubles coord(f.positions, f.positions + 3 * f.n_atoms), box(f.cell, f.cell + (f.has_cell ? 9 : 0));
   const std::vector<int> types(f.types, f.types + f.n_atoms);
@@ -42,6 +51,9 @@ static void run(const std::string& kind, const std::string& model, const frame& 
   } else if (kind == "dos") {
     deepmd::DeepDOS opened(model);
     scalars(opened, coord, types, box);
+  } else if (kind == "spin") {
+    deepmd::DeepSpin opened(model);
+    spins(opened, coord, Doubles(f.fparam, f.fparam + f.n_fparam), types, box);
   } else {
     deepmd::DeepProperty opened(model);
     scalars(opened, coord, types, box);

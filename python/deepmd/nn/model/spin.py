@@ -186,6 +186,8 @@ class SpinModel(nn.Module):
             dim_aparam=inner.dim_aparam,
             default_fparam=inner.default_fparam,
             precision=inner.precision,
+            passes_messages=inner.passes_messages,
+            receptive_field=(inner.receptive_field or inner.rcut) + 2.0 * float(self.reach),
             output={"use_spin": list(spin["use_spin"]), "virtual_scale": list(spin["virtual_scale"]),
                     "reach": float(self.reach)},
             inputs=("spin",),
