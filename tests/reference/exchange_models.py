@@ -36,6 +36,7 @@ FITTINGS: dict[str, dict[str, Any]] = {
     "property, extensive": {"type": "property", "property_name": "gap", "task_dim": 2},
     "property, intensive": {"type": "property", "property_name": "gap", "task_dim": 2, "intensive": True},
 }
+OURS_ALONE = ("se_a_tpe", "loc_frame", "se_a_mask")  # of TensorFlow versions; DeePMD-kit 3 has no tree for them
 SPIN = {"use_spin": [True, False], "virtual_scale": [0.3]}
 WITH_SPINS = {  # virtual atoms need room beside the real ones
     **SCALAR,
@@ -123,6 +124,8 @@ def catalogue() -> dict[str, Callable[[Path], torch.nn.Module]]:
     """What to write, by name; the argument is a folder for tables."""
     models: dict[str, Callable[[Path], torch.nn.Module]] = {}
     for name, descriptor in SECTIONS.items():
+        if descriptor["type"] in OURS_ALONE:
+            continue
         models[f"ener: {name}"] = lambda _, d=descriptor: network(d, {})
     for name, options in OPTIONS.items():
         more = dict(options.get("model", {}))
