@@ -112,7 +112,7 @@ def gather(frozen: model_file.FrozenModel, data: list[str], script: dict[str, An
 class _Asked:
     """What `from_data.iterate` asks of a model, answered from the metadata."""
 
-    extra_inputs: tuple[str, ...] = ()  # compressed models take none, as spins would be
+    extra_inputs: tuple[str, ...] = ()
 
     def __init__(self, metadata: dict[str, Any]):
         self.metadata = metadata
