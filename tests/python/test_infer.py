@@ -195,7 +195,7 @@ def test_checkpoints_are_evaluated_through_a_temporary_freeze(folder):
     energy = DeepPot(path).eval(frame.positions, None, frame.types)[0][0, 0]
     expected = Judge(model.serialize()).evaluate(frame.positions, frame.types)["energy"]
     assert energy == pytest.approx(expected, abs=1e-9)
-    with pytest.raises(ModelError, match="branch 'water'"):
+    with pytest.raises(ModelError, match="head 'water'"):
         DeepPot(path, head="water")
 
 

@@ -8,11 +8,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import make_frames
 from deepmd import change_bias, config, freeze
 from deepmd.errors import InputError, ModelError
 from deepmd.infer import DeepPot
 from deepmd.train import checkpoint
+from small_systems import make_frames
 from training_runs import changed, make_input, run
 
 pytestmark = pytest.mark.usefixtures("compiled")
