@@ -169,15 +169,15 @@ int run(const Choices& choices) {
       deepmd::make_fused_potential(*tree, deepmd::build_pair_basis(*tree, record ? &*record : nullptr), choices.options);
   std::cout << std::setprecision(4) << "built in " << seconds() - before << " s, " << potential->bytes_of_model() / 1e6 << " MB\n";
   if (choices.frame.empty()) {
-    for (const deepmd::SelftestFrame& stored : file.selftest_frames()) measure(*potential, tree->cutoff.rcut, stored, choices);
+    for (const deepmd::SelftestFrame& stored : file.selftest_frames()) measure(*potential, tree->rcut(), stored, choices);
     return 0;
   }
   const auto exact = deepmd::make_fused_potential(*tree, deepmd::build_pair_basis(*tree, nullptr), {deepmd::Precision::float64, 1});
   deepmd::SelftestFrame stored = read_frame(choices.frame), computed;
-  deepmd::Neighbors neighbors(tree->cutoff.rcut, 2.0);
+  deepmd::Neighbors neighbors(tree->rcut(), 2.0);
   Frame frame;
   evaluate(*exact, stored, neighbors, frame, computed);
-  measure(*potential, tree->cutoff.rcut, computed, choices);
+  measure(*potential, tree->rcut(), computed, choices);
   return 0;
 }
 

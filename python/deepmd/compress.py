@@ -140,7 +140,14 @@ class Workbench:
         return errors.force_max <= self.tolerance / margin
 
     def width(self) -> int:
-        return int(self.frozen.tree["model"]["descriptor"]["neuron"][-1])
+        """Outputs of the embeddings, of all parts of a hybrid."""
+        return width_of(self.frozen.tree["model"]["descriptor"])
+
+
+def width_of(descriptor: dict[str, Any]) -> int:
+    """Outputs of the embeddings of a descriptor's tree."""
+    parts = descriptor.get("list")
+    return sum(map(width_of, parts)) if parts else int(descriptor["neuron"][-1])
 
 
 def refuse_compressed(path: Path, frozen: model_file.FrozenModel) -> None:
@@ -197,7 +204,7 @@ def choose_spectral(bench: Workbench) -> Candidate:
     def with_ranks(ranks: list[int]) -> Candidate:
         return Candidate(table, [s.vectors[:rank] for s, rank in zip(found_spectra, ranks, strict=True)])
 
-    width = len(found_spectra[0].values)
+    width = max(len(s.values) for s in found_spectra)
     if bench.options.rank is not None:
         if not 1 <= bench.options.rank <= width:
             raise InputError(f"dp compress --rank: got {bench.options.rank}, expected 1 to {width}, the net's width")

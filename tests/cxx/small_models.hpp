@@ -21,6 +21,9 @@ struct Shape {
   bool has_time_step = false;
   int dim_fparam = 0, dim_aparam = 0;
   deepmd::Activation activation = deepmd::Activation::tanh;  // of the fitting
+  std::vector<deepmd::RowKind> kinds = {deepmd::RowKind::angular};  // of the descriptors
+  bool joint_slots = false;
+  int n_constants = 0;  // behind each descriptor
 };
 
 class Random {
@@ -61,28 +64,46 @@ inline deepmd::DenseNetwork network(Random& random, int n_in, const std::vector<
   return made;
 }
 
-inline deepmd::EnergyTree tree(const Shape& shape, unsigned seed) {
-  Random random(seed);
-  deepmd::EnergyTree made;
-  made.cutoff = {4.0, 1.0, 0.0};
+// Descriptors after the first one have shorter cutoffs and statistics of their own.
+inline deepmd::PairDescriptor descriptor(Random& random, const Shape& shape, int number) {
+  deepmd::PairDescriptor made;
+  made.kind = shape.kinds[number];
+  made.cutoff = {4.0 - 0.7 * number, 1.0, 0.0};
   made.n_types = shape.n_types;
   made.axis = shape.axis;
   made.width = shape.embedding.back();
-  made.one_side = shape.one_side;
+  made.one_side = shape.one_side && made.kind != deepmd::RowKind::by_distance;
+  made.joint_slots = shape.joint_slots;
+  made.keep.assign(shape.n_types * shape.n_types, 1);
   for (int t = 0; t < shape.n_types; ++t) {
     made.sel.push_back(6 + 3 * t);
     made.davg_r.push_back(random.uniform(0.05, 0.1));
     made.std_r.push_back(random.uniform(0.1, 0.2));
     made.std_a.push_back(random.uniform(0.1, 0.2));
+    if (shape.n_constants > 0) made.constants.push_back(random.normals(shape.n_constants, 1.0));
+  }
+  for (int k = 0; k < made.n_networks(); ++k) made.embedding.push_back(network(random, 1, shape.embedding, shape, false));
+  if (made.kind == deepmd::RowKind::by_distance) {
+    for (int k = 0; k < made.n_networks(); ++k) made.factors.push_back(random.normals(made.width, 0.7));
+  }
+  return made;
+}
+
+inline deepmd::EnergyTree tree(const Shape& shape, unsigned seed) {
+  Random random(seed);
+  deepmd::EnergyTree made;
+  made.n_types = shape.n_types;
+  made.pair_keep.assign(shape.n_types * shape.n_types, 1);
+  int n_in = shape.dim_fparam + shape.dim_aparam;
+  for (std::size_t d = 0; d < shape.kinds.size(); ++d) {
+    made.descriptors.push_back(descriptor(random, shape, static_cast<int>(d)));
+    n_in += made.descriptors.back().n_out() + made.descriptors.back().n_constants();
+  }
+  for (int t = 0; t < shape.n_types; ++t) {
     made.energy_shift.push_back(random.normal(3.0));
     made.energy_scale.push_back(random.uniform(0.5, 2.0));
+    made.fitting.push_back(network(random, n_in, shape.fitting, shape, true));
   }
-  made.keep.assign(shape.n_types * shape.n_types, 1);
-  made.pair_keep = made.keep;
-  const int n_networks = shape.one_side ? shape.n_types : shape.n_types * shape.n_types;
-  for (int k = 0; k < n_networks; ++k) made.embedding.push_back(network(random, 1, shape.embedding, shape, false));
-  const int n_in = made.width * made.axis + shape.dim_fparam + shape.dim_aparam;
-  for (int t = 0; t < shape.n_types; ++t) made.fitting.push_back(network(random, n_in, shape.fitting, shape, true));
   made.dim_fparam = shape.dim_fparam, made.dim_aparam = shape.dim_aparam;
   made.fparam_avg = random.normals(shape.dim_fparam, 1.0), made.aparam_avg = random.normals(shape.dim_aparam, 1.0);
   made.fparam_inv_std.assign(shape.dim_fparam, 1.5), made.aparam_inv_std.assign(shape.dim_aparam, 0.7);
@@ -92,7 +113,7 @@ inline deepmd::EnergyTree tree(const Shape& shape, unsigned seed) {
 // Atoms at random in a cube with periodic boundaries, none closer than `closest`, with their list.
 struct Box {
   Box(int n, double edge, const deepmd::EnergyTree& model, unsigned seed, double closest = 1.2)
-      : cell{edge, 0, 0, 0.1 * edge, edge, 0, 0, 0.2 * edge, edge}, neighbors(model.cutoff.rcut, 1.0) {
+      : cell{edge, 0, 0, 0.1 * edge, edge, 0, 0, 0.2 * edge, edge}, neighbors(model.rcut(), 1.0) {
     Random random(seed);
     while (static_cast<int>(types.size()) < n) {
       double r[3];
@@ -174,10 +195,28 @@ inline std::vector<double> run(const deepmd::DenseNetwork& network, std::vector<
   return x;
 }
 
-// T [4][width] of one centre, undivided: neighbours on the list, then empty slots.
-inline std::vector<double> plain_sums(const deepmd::EnergyTree& tree, const deepmd::Frame& frame, int i) {
-  std::vector<double> sums(4 * static_cast<std::size_t>(tree.width), 0.0), n_empty(tree.sel.begin(), tree.sel.end());
+// What one neighbour, or an empty slot where r is the cutoff, adds to the sums [4][width] of a descriptor.
+inline void add_neighbor(const deepmd::PairDescriptor& d, int t_i, int t_j, const double* row, double r, double times,
+                         std::vector<double>& sums) {
+  const int k = d.network_of(t_i, t_j);
+  double w, slope;
+  deepmd::switch_function(r, d.cutoff, w, slope);
+  std::vector<double> g = run(d.embedding[k], {row[0]});
+  for (int m = 0; m < d.width; ++m) {
+    if (d.kind == deepmd::RowKind::by_distance) g[m] *= 1.0 + d.factors[k][m] * w;
+    if (d.kind == deepmd::RowKind::radial) {
+      sums[m] += times * g[m];
+      continue;
+    }
+    for (int b = 0; b < 4; ++b) sums[static_cast<std::size_t>(b) * d.width + m] += times * row[b] * g[m];
+  }
+}
+
+// Undivided sums of one centre: neighbours on the list, then empty slots.
+inline std::vector<double> plain_sums(const deepmd::EnergyTree& tree, const deepmd::PairDescriptor& d, const deepmd::Frame& frame, int i) {
+  std::vector<double> sums(4 * static_cast<std::size_t>(d.width), 0.0), n_empty(d.sel.begin(), d.sel.end());
   const int t_i = frame.types[i];
+  const double zero[4] = {}, empty[4] = {d.empty_row(t_i), 0, 0, 0};
   for (std::int64_t k = frame.list.first[i]; k < frame.list.first[i + 1]; ++k) {
     const int j = frame.list.index[k], t_j = frame.types[j];
     double r[3];
@@ -186,40 +225,43 @@ inline std::vector<double> plain_sums(const deepmd::EnergyTree& tree, const deep
       for (int b = 0; frame.list.shift && frame.cell && b < 3; ++b) r[a] += frame.list.shift[3 * k + b] * frame.cell[3 * b + a];
     }
     const double distance = std::sqrt(r[0] * r[0] + r[1] * r[1] + r[2] * r[2]);
-    if (distance >= tree.cutoff.rcut || !tree.pair_keep[t_i * tree.n_types + t_j]) continue;
+    if (distance >= d.cutoff.rcut || !tree.pair_keep[t_i * tree.n_types + t_j]) continue;
     n_empty[t_j] -= 1;
-    if (!tree.keep[t_i * tree.n_types + t_j]) continue;
-    const deepmd::RawRow raw = deepmd::raw_row(distance, tree.cutoff);
-    const double row[4] = {(raw.s - tree.davg_r[t_i]) / tree.std_r[t_i], raw.angular * r[0] / tree.std_a[t_i],
-                           raw.angular * r[1] / tree.std_a[t_i], raw.angular * r[2] / tree.std_a[t_i]};
-    const std::vector<double> g = run(tree.embedding[tree.network_of(t_i, t_j)], {row[0]});
-    for (int b = 0; b < 4; ++b) {
-      for (int m = 0; m < tree.width; ++m) sums[static_cast<std::size_t>(b) * tree.width + m] += row[b] * g[m];
+    if (!d.keep[t_i * tree.n_types + t_j]) {
+      add_neighbor(d, t_i, t_j, zero, distance, 1, sums);
+      continue;
     }
+    const deepmd::RawRow raw = deepmd::raw_row(distance, d.cutoff);
+    const double row[4] = {(raw.s - d.davg_r[t_i]) / d.std_r[t_i], raw.angular * r[0] / d.std_a[t_i],
+                           raw.angular * r[1] / d.std_a[t_i], raw.angular * r[2] / d.std_a[t_i]};
+    add_neighbor(d, t_i, t_j, row, distance, 1, sums);
   }
-  const double empty = -tree.davg_r[t_i] / tree.std_r[t_i];
-  for (int t = 0; t < tree.n_types; ++t) {
-    const std::vector<double> g = run(tree.embedding[tree.network_of(t_i, t)], {empty});
-    for (int m = 0; m < tree.width; ++m) sums[m] += n_empty[t] * empty * g[m];
-  }
+  for (int t = 0; t < tree.n_types; ++t) add_neighbor(d, t_i, d.joint_slots ? 0 : t, empty, d.cutoff.rcut, n_empty[t], sums);
   return sums;
 }
 
 inline double plain_energy(const deepmd::EnergyTree& tree, const deepmd::Frame& frame, int i) {
-  const std::vector<double> t = plain_sums(tree, frame, i);
-  double n_slots = 0;
-  for (int sel : tree.sel) n_slots += sel;
+  const int type = frame.types[i];
   std::vector<double> x;
-  for (int m = 0; m < tree.width; ++m) {
-    for (int a = 0; a < tree.axis; ++a) {
-      double d = 0;
-      for (int b = 0; b < 4; ++b) d += t[static_cast<std::size_t>(b) * tree.width + m] * t[static_cast<std::size_t>(b) * tree.width + a];
-      x.push_back(d / (n_slots * n_slots));
+  for (const deepmd::PairDescriptor& d : tree.descriptors) {
+    const std::vector<double> t = plain_sums(tree, d, frame, i);
+    double n_slots = 0;
+    for (int sel : d.sel) n_slots += sel;
+    for (int m = 0; m < d.width; ++m) {
+      if (d.kind == deepmd::RowKind::radial) {
+        x.push_back(t[m] / n_slots / 5.0);
+        continue;
+      }
+      for (int a = 0; a < d.axis; ++a) {
+        double sum = 0;
+        for (int b = 0; b < 4; ++b) sum += t[static_cast<std::size_t>(b) * d.width + m] * t[static_cast<std::size_t>(b) * d.width + a];
+        x.push_back(sum / (n_slots * n_slots));
+      }
     }
+    if (d.n_constants() > 0) x.insert(x.end(), d.constants[type].begin(), d.constants[type].end());
   }
   for (int c = 0; c < tree.dim_fparam; ++c) x.push_back((frame.fparam[c] - tree.fparam_avg[c]) * tree.fparam_inv_std[c]);
   for (int c = 0; c < tree.dim_aparam; ++c) x.push_back((frame.aparam[i * tree.dim_aparam + c] - tree.aparam_avg[c]) * tree.aparam_inv_std[c]);
-  const int type = frame.types[i];
   return tree.energy_scale[type] * run(tree.fitting[type], x)[0] + tree.energy_shift[type];
 }
 

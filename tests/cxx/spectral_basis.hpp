@@ -48,12 +48,15 @@ inline deepmd::CompressionRecord record(const deepmd::EnergyTree& tree, int n_ra
   made.tolerance = 1e-6;
   made.table_tolerance = 1e-9;
   made.shortest = shortest;
-  const int n = 800, width = tree.width;
-  for (std::size_t k = 0; k < tree.embedding.size(); ++k) {
-    const deepmd::ArgumentRange range = deepmd::argument_range(tree, static_cast<int>(k), shortest);
+  const int n = 800;
+  for (int k = 0; k < tree.n_networks(); ++k) {
+    const deepmd::NumberedCurve curve = tree.curve(k);
+    const deepmd::PairDescriptor& descriptor = tree.descriptors[curve.descriptor];
+    const int width = descriptor.width;
+    const deepmd::ArgumentRange range = deepmd::argument_range(tree, k, shortest);
     std::vector<double> e(n), g(static_cast<std::size_t>(n) * width), g1(g.size()), gram(static_cast<std::size_t>(width) * width, 0.0);
     for (int i = 0; i < n; ++i) e[i] = range.lo + (range.hi - range.lo) * i / (n - 1);
-    deepmd::evaluate_curve(tree.embedding[k], n, e.data(), g.data(), g1.data(), nullptr);
+    deepmd::evaluate_pair_curve(descriptor, curve.network, n, e.data(), g.data(), g1.data(), nullptr);
     for (int i = 0; i < n; ++i) {
       const double *row = &g[static_cast<std::size_t>(i) * width], *slope = &g1[static_cast<std::size_t>(i) * width];
       for (int m = 0; m < width; ++m) {

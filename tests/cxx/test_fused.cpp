@@ -85,6 +85,28 @@ void check_shape(const small::Shape& shape, unsigned seed) {
   check_model(tree, *make(tree), box, 1e-10);
 }
 
+// The model whose networks end in the projection on the basis.
+EnergyTree projected(EnergyTree tree, const CompressionRecord& record) {
+  for (int k = 0; k < tree.n_networks(); ++k) {
+    const NumberedCurve curve = tree.curve(k);
+    PairDescriptor& descriptor = tree.descriptors[curve.descriptor];
+    const int width = descriptor.width;
+    DenseLayer projection;
+    projection.n_in = projection.n_out = width;
+    projection.activation = Activation::none;
+    projection.b.assign(width, 0.0);
+    projection.w.assign(static_cast<std::size_t>(width) * width, 0.0);
+    for (int p = 0; p < record.ranks[k]; ++p) {
+      const double* v = &record.basis[k][static_cast<std::size_t>(p) * width];
+      for (int m = 0; m < width; ++m) {
+        for (int l = 0; l < width; ++l) projection.w[static_cast<std::size_t>(m) * width + l] += v[m] * v[l];
+      }
+    }
+    descriptor.embedding[curve.network].layers.push_back(projection);
+  }
+  return tree;
+}
+
 double largest(const std::vector<double>& a, const std::vector<double>& b) {
   double most = 0;
   for (std::size_t k = 0; k < a.size(); ++k) most = std::max(most, std::abs(a[k] - b[k]));
@@ -146,7 +168,7 @@ TEST(fused_exclusions) {
     small::Shape shape;
     shape.one_side = one_side;
     EnergyTree tree = small::tree(shape, 12);
-    tree.keep = {1, 0, 0, 1};
+    tree.descriptors[0].keep = {1, 0, 0, 1};
     small::Box box(11, 5.0, tree, 12);
     check_model(tree, *make(tree), box, 1e-10);
     tree.pair_keep = {0, 1, 1, 1};
@@ -156,9 +178,114 @@ TEST(fused_exclusions) {
   }
 }
 
+namespace {
+
+using Kinds = std::vector<RowKind>;
+const Kinds kAllKinds[] = {{RowKind::radial},
+                           {RowKind::by_distance},
+                           {RowKind::angular, RowKind::radial},
+                           {RowKind::radial, RowKind::by_distance, RowKind::angular}};
+
+small::Shape shape_of(const Kinds& kinds) {
+  small::Shape shape;
+  shape.kinds = kinds;
+  return shape;
+}
+
+}  // namespace
+
+TEST(fused_kinds_of_descriptors) {
+  unsigned seed = 30;
+  for (const Kinds& kinds : kAllKinds) {
+    small::Shape shape = shape_of(kinds);
+    check_shape(shape, seed++);
+    shape.one_side = false, shape.n_types = 3, shape.dim_aparam = 2;
+    check_shape(shape, seed++);
+    shape.n_types = 2, shape.dim_aparam = 0, shape.joint_slots = true, shape.n_constants = 3, shape.fitting = {};
+    check_shape(shape, seed++);
+    const int n_in = small::tree(shape, 1).fitting[0].n_in();
+    shape.fitting = {n_in, 5};  // the first layer has a skip
+    check_shape(shape, seed++);
+    shape.fitting = {2 * n_in};
+    check_shape(shape, seed++);
+  }
+}
+
+TEST(fused_kinds_of_descriptors_with_exclusions_and_few_slots) {
+  for (const Kinds& kinds : kAllKinds) {
+    for (const bool one_side : {true, false}) {
+      small::Shape shape = shape_of(kinds);
+      shape.one_side = one_side;
+      EnergyTree tree = small::tree(shape, 12);
+      for (PairDescriptor& each : tree.descriptors) each.keep = {1, 0, 0, 1};
+      tree.descriptors.back().keep = {0, 1, 1, 1};
+      small::Box box(11, 5.0, tree, 12);
+      check_model(tree, *make(tree), box, 1e-10);
+      tree.pair_keep = {0, 1, 1, 1};
+      for (PairDescriptor& each : tree.descriptors) each.sel = {1, 2};
+      check_model(tree, *make(tree), box, 1e-8);
+      tree.pair_keep = {0, 0, 0, 0};
+      check_model(tree, *make(tree), box, 1e-8);
+    }
+  }
+}
+
+TEST(fused_kinds_of_descriptors_outside_their_tables) {
+  for (const Kinds& kinds : kAllKinds) {
+    const EnergyTree tree = small::tree(shape_of(kinds), 15);
+    CompressionRecord record;
+    record.tolerance = 1e-6, record.table_tolerance = 1e-12, record.shortest = 2.2;
+    small::Box box(11, 5.0, tree, 15, 1.0);
+    const auto potential = make(tree, 2, Precision::float64, &record);
+    check_model(tree, *potential, box, 1e-10);
+    CHECK(potential->n_outside() > 0);
+  }
+}
+
+TEST(fused_kinds_of_descriptors_with_threads_and_in_mixed_precision) {
+  for (const Kinds& kinds : kAllKinds) {
+    const EnergyTree tree = small::tree(shape_of(kinds), 17);
+    small::Box box(150, 13.0, tree, 17, 1.6);
+    const Answers exact = evaluate(*make(tree), box.frame);
+    for (const Precision precision : {Precision::float64, Precision::mixed}) {
+      const Answers one = evaluate(*make(tree, 1, precision), box.frame);
+      check_same(exact, one, precision == Precision::mixed ? 1e-4 : 0);
+      for (int n = 2; n <= 4; ++n) {
+        const auto potential = make(tree, n, precision);
+        const Answers first = evaluate(*potential, box.frame), second = evaluate(*potential, box.frame);
+        check_same(one, first, 1e-12);
+        CHECK(is_identical(one.atom_energy, first.atom_energy));
+        CHECK(is_identical(first.forces, second.forces) && is_identical(first.atom_virial, second.atom_virial));
+      }
+    }
+  }
+}
+
+TEST(fused_kinds_of_descriptors_with_a_basis) {
+  for (const Kinds& kinds : {Kinds{RowKind::radial}, Kinds{RowKind::angular, RowKind::radial}}) {
+    small::Shape shape = shape_of(kinds);
+    shape.embedding = {4, 24}, shape.n_constants = 2;  // a radial descriptor folds a narrow basis into the weights
+    const EnergyTree tree = small::tree(shape, 14);
+    small::Box box(11, 5.0, tree, 14);
+    for (const int ranks : {3, 16}) {
+      CompressionRecord record = spectral::record(tree, ranks, 0.5);
+      record.table_tolerance = 1e-12;
+      const EnergyTree judged = projected(tree, record);
+      check_model(tree, *make(tree, 1, Precision::float64, &record), box, 1e-9, &judged);
+    }
+  }
+  for (const Kinds& kinds : {Kinds{RowKind::by_distance}, Kinds{RowKind::by_distance, RowKind::radial}}) {
+    const EnergyTree tree = small::tree(shape_of(kinds), 14);
+    small::Box box(11, 5.0, tree, 14);
+    CompressionRecord record = spectral::record(tree, 8, 0.5);  // all channels: the model itself
+    record.table_tolerance = 1e-12;
+    check_model(tree, *make(tree, 1, Precision::float64, &record), box, 1e-9);
+  }
+}
+
 TEST(fused_more_neighbours_than_sel_and_one_type_only) {
   EnergyTree tree = small::tree({}, 13);
-  tree.sel = {1, 2};
+  tree.descriptors[0].sel = {1, 2};
   small::Box box(14, 5.0, tree, 13);
   std::fill(box.types.begin(), box.types.end(), 1);
   check_model(tree, *make(tree), box, 1e-8);
@@ -174,21 +301,7 @@ TEST(fused_spectral_folded_and_expanded) {
     for (const int ranks : {1, 2, 3, 8}) {
       CompressionRecord record = spectral::record(tree, ranks, 0.5);
       record.table_tolerance = 1e-12;
-      EnergyTree judged = tree;
-      for (std::size_t k = 0; k < tree.embedding.size(); ++k) {
-        DenseLayer projection;
-        projection.n_in = projection.n_out = tree.width;
-        projection.activation = Activation::none;
-        projection.b.assign(tree.width, 0.0);
-        projection.w.assign(static_cast<std::size_t>(tree.width) * tree.width, 0.0);
-        for (int p = 0; p < ranks; ++p) {
-          const double* v = &record.basis[k][static_cast<std::size_t>(p) * tree.width];
-          for (int m = 0; m < tree.width; ++m) {
-            for (int l = 0; l < tree.width; ++l) projection.w[static_cast<std::size_t>(m) * tree.width + l] += v[m] * v[l];
-          }
-        }
-        judged.embedding[k].layers.push_back(projection);
-      }
+      const EnergyTree judged = projected(tree, record);
       check_model(tree, *make(tree, 1, Precision::float64, &record), box, 1e-9, &judged);
     }
   }
@@ -313,7 +426,7 @@ TEST(fused_models_together_give_their_own_bits) {
   const EnergyTree tree = small::tree(shape, 23);
   shape.embedding = {3, 6, 12}, shape.fitting = {5, 5, 5}, shape.one_side = false;
   EnergyTree other = small::tree(shape, 24);
-  other.cutoff.rcut_smth = 0.5;
+  other.descriptors[0].cutoff.rcut_smth = 0.5;
   const CompressionRecord record = spectral::record(tree, 3, 0.5);
   CompressionRecord narrow;
   narrow.tolerance = 1e-6, narrow.table_tolerance = 1e-12, narrow.shortest = 2.2;
@@ -341,8 +454,8 @@ TEST(fused_models_together_give_their_own_bits) {
     }
   }
   EnergyTree longer = tree, excluded = tree;
-  longer.cutoff.rcut = 4.5;
-  excluded.keep = {1, 0, 0, 1};
+  longer.descriptors[0].cutoff.rcut = 4.5;
+  excluded.descriptors[0].keep = {1, 0, 0, 1};
   const auto first = make(tree);
   CHECK(!can_share(*first, *make(longer)) && !can_share(*first, *make(excluded)) && !can_share(*first, *make(tree, 2)));
 }

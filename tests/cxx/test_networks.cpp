@@ -43,21 +43,24 @@ Curve curve_of(const DenseNetwork& network, double lo, double hi) {
 
 // A model of two types whose networks are those of make_network; only what the tables need.
 EnergyTree make_tree(bool one_side) {
-  EnergyTree tree;
-  tree.cutoff = {4.0, 0.5, 0.0};
-  tree.n_types = 2;
-  tree.axis = 2;
-  tree.width = 12;
-  tree.one_side = one_side;
-  tree.sel = {10, 20};
-  tree.davg_r = {0.1, 0.2};
-  tree.std_r = {0.3, 0.2};
-  tree.std_a = {0.3, 0.2};
-  tree.keep.assign(4, 1);
-  tree.pair_keep.assign(4, 1);
+  PairDescriptor made;
+  made.cutoff = {4.0, 0.5, 0.0};
+  made.n_types = 2;
+  made.axis = 2;
+  made.width = 12;
+  made.one_side = one_side;
+  made.sel = {10, 20};
+  made.davg_r = {0.1, 0.2};
+  made.std_r = {0.3, 0.2};
+  made.std_a = {0.3, 0.2};
+  made.keep.assign(4, 1);
   for (unsigned k = 0; k < (one_side ? 2u : 4u); ++k) {
-    tree.embedding.push_back(make_network({1, 6, 12}, Activation::tanh, false, k));
+    made.embedding.push_back(make_network({1, 6, 12}, Activation::tanh, false, k));
   }
+  EnergyTree tree;
+  tree.n_types = 2;
+  tree.pair_keep.assign(4, 1);
+  tree.descriptors.push_back(made);
   return tree;
 }
 
@@ -67,10 +70,10 @@ CompressionRecord make_record(const EnergyTree& tree, int rank) {
   record.tolerance = 1e-6;
   record.table_tolerance = 1e-9;
   record.shortest = 0.8;
-  for (std::size_t k = 0; k < tree.embedding.size(); ++k) {
+  for (std::size_t k = 0; k < tree.descriptors[0].embedding.size(); ++k) {
     record.ranks.push_back(rank);
-    std::vector<double> basis(static_cast<std::size_t>(rank * tree.width), 0.0);  // the first channels
-    for (int q = 0; q < rank; ++q) basis[static_cast<std::size_t>(q * tree.width + q)] = 1.0;
+    std::vector<double> basis(static_cast<std::size_t>(rank * tree.descriptors[0].width), 0.0);  // the first channels
+    for (int q = 0; q < rank; ++q) basis[static_cast<std::size_t>(q * tree.descriptors[0].width + q)] = 1.0;
     record.basis.push_back(basis);
   }
   return record;
@@ -147,6 +150,41 @@ TEST(tables_stay_within_their_tolerance_between_the_nodes) {
   }
 }
 
+// Where the third derivative of a curve jumps, a node keeps the error down.
+TEST(tables_by_distance_have_nodes_where_the_switch_begins_and_ends) {
+  EnergyTree tree = make_tree(false);
+  PairDescriptor& d = tree.descriptors[0];
+  d.kind = RowKind::by_distance;
+  d.factors.assign(4, std::vector<double>(12, 0.8));
+  for (const double shortest : {0.3, 0.8, 3.9}) {  // below and above the switch's begin
+    Curve curve{12, shortest, 4.0, [&d](int n, const double* r, double* c, double* c1, double* c2) {
+                  evaluate_pair_curve(d, 1, n, r, c, c1, c2);
+                }};
+    curve.has_knot = true, curve.knot = d.cutoff.rcut_smth;
+    const FittedTable fitted = fit_table(curve, 1e-10, 100000);
+    const QuinticTable<double>& table = fitted.table;
+    CHECK(table.n_intervals > 0 && fitted.error <= 1e-10);
+    CHECK(table.lo <= shortest && table.lo > 0.4 * shortest && table.hi >= 4.0 && table.hi < 4.0 + 1.001 * table.step);
+    for (const double node : {0.5, 4.0}) {
+      const double at = (node - table.lo) / table.step;
+      CHECK_NEAR(at, std::round(at), 1e-9);
+    }
+    double c[12], slope[12], g[12], g1[12], before[12], behind[12], g2[12];
+    for (double r = shortest; r < 4.1; r += 0.0137) {
+      look_up(table, r, c, slope);
+      evaluate_pair_curve(d, 1, 1, &r, g, g1, g2);
+      const double left = r - 1e-5, right = r + 1e-5;
+      evaluate_pair_curve(d, 1, 1, &left, before, nullptr, nullptr);
+      evaluate_pair_curve(d, 1, 1, &right, behind, nullptr, nullptr);
+      for (int m = 0; m < 12; ++m) {
+        CHECK_NEAR(c[m], g[m], 1e-8);
+        CHECK_NEAR((behind[m] - before[m]) / 2e-5, g1[m], 1e-6 * (1 + std::abs(g1[m])));
+        CHECK_NEAR((behind[m] - 2 * g[m] + before[m]) / 1e-10, g2[m], 1e-3 * (1 + std::abs(g2[m])));
+      }
+    }
+  }
+}
+
 TEST(tables_have_two_continuous_derivatives_across_the_borders_of_intervals) {
   const DenseNetwork network = make_network({1, 8, 16}, Activation::tanh, false, 2);
   const Curve curve = curve_of(network, -0.5, 3.5);
@@ -178,26 +216,26 @@ TEST(a_curve_with_a_kink_gets_no_table) {
 
 TEST(ranges_go_from_an_empty_slot_to_the_shortest_pair) {
   EnergyTree tree = make_tree(false);
-  const ArgumentRange range = argument_range(tree, tree.network_of(1, 0), 0.8);
+  const ArgumentRange range = argument_range(tree, tree.descriptors[0].network_of(1, 0), 0.8);
   CHECK_NEAR(range.lo, -0.2 / 0.2, 1e-14);
-  CHECK_NEAR(range.hi, (raw_row(0.8, tree.cutoff).s - 0.2) / 0.2, 1e-14);
-  tree.keep[2] = 0;  // (1, 0)
-  CHECK(argument_range(tree, tree.network_of(1, 0), 0.8).hi == argument_range(tree, tree.network_of(1, 0), 0.8).lo);
+  CHECK_NEAR(range.hi, (raw_row(0.8, tree.descriptors[0].cutoff).s - 0.2) / 0.2, 1e-14);
+  tree.descriptors[0].keep[2] = 0;  // (1, 0)
+  CHECK(argument_range(tree, tree.descriptors[0].network_of(1, 0), 0.8).hi == argument_range(tree, tree.descriptors[0].network_of(1, 0), 0.8).lo);
   const EnergyTree one_sided = make_tree(true);  // both centres use the network of a neighbour
   CHECK_NEAR(argument_range(one_sided, 0, 0.8).lo, -1.0, 1e-14);
-  CHECK_NEAR(argument_range(one_sided, 0, 0.8).hi, (raw_row(0.8, tree.cutoff).s - 0.2) / 0.2, 1e-14);
+  CHECK_NEAR(argument_range(one_sided, 0, 0.8).hi, (raw_row(0.8, tree.descriptors[0].cutoff).s - 0.2) / 0.2, 1e-14);
 }
 
 TEST(a_pair_basis_holds_tables_of_the_networks_or_of_their_projections) {
   for (const bool one_side : {false, true}) {
     EnergyTree tree = make_tree(one_side);
-    tree.keep[1] = tree.keep[2] = 0;
+    tree.descriptors[0].keep[1] = tree.descriptors[0].keep[2] = 0;
     const CompressionRecord record = make_record(tree, 3);
     const PairBasis full = build_pair_basis(tree, nullptr), spectral = build_pair_basis(tree, &record);
     CHECK(!full.spectral && full.basis.empty() && full.largest_error <= 1e-12);
     CHECK(spectral.spectral && spectral.basis == record.basis && spectral.largest_error <= 1e-9);
-    CHECK(full.tables.size() == tree.embedding.size() && spectral.tables.size() == tree.embedding.size());
-    for (std::size_t k = 0; k < tree.embedding.size(); ++k) {
+    CHECK(full.tables.size() == tree.descriptors[0].embedding.size() && spectral.tables.size() == tree.descriptors[0].embedding.size());
+    for (std::size_t k = 0; k < tree.descriptors[0].embedding.size(); ++k) {
       CHECK(full.ranks[k] == 12 && spectral.ranks[k] == 3 && full.tables[k].n_intervals > 0);
       const ArgumentRange range = argument_range(tree, static_cast<int>(k), 0.8);
       double c[12], p[12], slope[12];

@@ -31,7 +31,9 @@ void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::fre
 
 int main(int n_arguments, char** arguments) {
   const int n_steps = n_arguments > 1 ? std::atoi(arguments[1]) : 50;
-  const deepmd::EnergyTree tree = small::tree({}, 1);
+  small::Shape shape;
+  shape.kinds = {deepmd::RowKind::angular, deepmd::RowKind::radial};
+  const deepmd::EnergyTree tree = small::tree(shape, 1);
   small::Box box(60, 9.0, tree, 1);
   const deepmd::CompressionRecord record = spectral::record(tree, 3, 0.5);
   int n_failed = 0;

@@ -148,12 +148,30 @@ SECTIONS["hybrid"] = {"type": "hybrid", "list": [
 SECTIONS["hybrid, mixed types"] = {"type": "hybrid", "list": [
     SECTIONS["se_atten"], {**SECTIONS["se_e2_a"], "rcut": 3.0}, SECTIONS["dpa2"]]}  # fmt: skip
 
+# More of what the fused engine takes, for its own tests: each option that it lowers in a way of its own.
+PAIRS: dict[str, dict[str, Any]] = {
+    "se_atten, one-sided": {**SECTIONS["se_atten"], "type_one_side": True, "resnet_dt": True, "use_tebd_bias": True,
+                            "neuron": [5, 10, 10], "activation_function": "gelu"},
+    "se_atten, excluded pairs": {**SECTIONS["se_atten"], "exclude_types": [[0, 1]], "set_davg_zero": False},
+    "se_atten, strip, one-sided": {**SECTIONS["se_atten, strip"], "type_one_side": True, "concat_output_tebd": False},
+    "se_atten_v2, two-sided": {**ATTENTION, "type": "se_atten_v2", "attn_layer": 0, "env_protection": 0.1,
+                               "exclude_types": [[1, 1]], "rcut_smth": 1.5},
+    "se_e2_r, two-sided, excluded": {**SECTIONS["se_e2_r, two-sided"], "exclude_types": [[0, 0]]},
+    "hybrid of pairs": {"type": "hybrid", "list": [
+        {**SECTIONS["se_e2_a"], "rcut": 3.0}, SECTIONS["se_e2_r"], {**SECTIONS["se_e2_a"], "type_one_side": True}]},
+    "hybrid of pairs, mixed types": {"type": "hybrid", "list": [
+        SECTIONS["se_atten"], {**SECTIONS["se_e2_a"], "rcut": 3.0}, SECTIONS["se_atten_v2, one-sided"],
+        SECTIONS["se_e2_r, excluded"]]},
+}  # fmt: skip
+
 # Descriptors whose definition jumps where a neighbour passes the cutoff: attention that is not smooth, and rows with
 # an average for pairs that are excluded or whose type the phantom row does not have.
 JUMPING = ("se_atten, attention", "dpa2, little", "dpa3, sequential")
 
 
-def input_of(descriptor: dict[str, Any], type_map: list[str] | None = None) -> dict[str, Any]:
+def input_of(
+    descriptor: dict[str, Any], type_map: list[str] | None = None, fitting: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The `model` section of an input with this descriptor, all defaults filled in."""
     from deepmd.config import normalise
 
@@ -162,7 +180,7 @@ def input_of(descriptor: dict[str, Any], type_map: list[str] | None = None) -> d
             "model": {
                 "type_map": type_map or ["O", "H"],
                 "descriptor": copy.deepcopy(descriptor),
-                "fitting_net": {"neuron": [6, 6], "seed": 3},
+                "fitting_net": {"neuron": [6, 6], "seed": 3, **(fitting or {})},
             },
             "learning_rate": {"start_lr": 0.001},
             "training": {"training_data": {"systems": "data"}, "numb_steps": 1},
@@ -171,12 +189,12 @@ def input_of(descriptor: dict[str, Any], type_map: list[str] | None = None) -> d
     return full["model"]
 
 
-def make_model(name: str) -> torch.nn.Module:
-    """A model with random weights, biases and statistics."""
+def make_model(name: str, fitting: dict[str, Any] | None = None, **changes: Any) -> torch.nn.Module:
+    """A model with random weights, biases and statistics; `changes` are of the descriptor."""
     from deepmd.nn.model import build
 
     rng = np.random.default_rng(5)
-    model = build(input_of(SECTIONS[name])).eval()
+    model = build(input_of({**(SECTIONS | PAIRS)[name], **changes}, fitting=fitting)).eval()
     with torch.no_grad():
         model.out_bias.copy_(torch.from_numpy(rng.normal(-3.0, 1.0, 2)))
         for environment in model.descriptor.environments():

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/pair_math.hpp"
 #include "kernels/variants.hpp"
 
 namespace deepmd {
@@ -14,10 +15,11 @@ struct RowView {
   const Real* row[4] = {};
 };
 
-// sums[a][m] += sum_k row[a][k] c_m(u_k) for all channels; nothing is stored per neighbour.
+// sums[a][m] += sum_k row[a][k] c_m(u_k) for all channels, of radial rows for a = 0 alone; nothing is stored per neighbour.
 template <class Real>
 struct Contract {
   RowView<Real> rows;
+  RowKind kind = RowKind::angular;
   const Real* table = nullptr;  // [...][6][width]
   int width = 0;                // a multiple of the lanes of a vector
   Real* sums = nullptr;         // [4][stride]
@@ -25,17 +27,20 @@ struct Contract {
 };
 
 // The way back. With g[a][m] = dE/d(sums[a][m]):
-//   d_row[a][k] = sum_m g[a][m] c_m(u_k), and d_row[0] gains sum_m c'_m(u_k) / step * sum_a row[a][k] g[a][m].
+//   d_row[a][k] = sum_m g[a][m] c_m(u_k),   d_argument[k] = sum_m c'_m(u_k) / step * sum_a row[a][k] g[a][m].
+// Where the curve is one of row[0], d_row[0] gains d_argument instead; of radial rows, d_row is (d_argument, 0, 0, 0).
 // Written for k up to the next multiple of kPad.
 template <class Real>
 struct Project {
   RowView<Real> rows;
+  RowKind kind = RowKind::angular;
   const Real* table = nullptr;
   int width = 0;
   Real inverse_step = 0;
   const Real* g = nullptr;  // [4][stride]
   int stride = 0;
   Real* d_row[4] = {};
+  Real* d_argument = nullptr;  // by_distance only
 };
 
 template <class Real>

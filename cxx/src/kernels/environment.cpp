@@ -50,7 +50,8 @@ DEEPMD_INLINE void raw_rows(const MakeRows<Real>& a, const double* r2, RowLanes<
   for (int l = 0; l < kLanes; ++l) {
     const double r = std::sqrt(r2[l]);
     const RawRow row = raw_row(r, a.cutoff);
-    const double at = ((row.s - a.davg) * a.inverse_std_r - a.lo) * a.inverse_step;
+    const double argument = a.kind == RowKind::by_distance ? r : (row.s - a.davg) * a.inverse_std_r;
+    const double at = (argument - a.lo) * a.inverse_step;
     const double from_zero = at < 0.0 ? 0.0 : at;
     const double inside = from_zero > a.last ? a.last : from_zero;
     lanes.s[l] = row.s;
@@ -85,6 +86,10 @@ DEEPMD_INLINE void make_rows_body(const MakeRows<Real>& args) {
     store(rows.d_row0.data() + to, load<V>(lanes.d_s) * a.inverse_std_r);
     store(rows.angular.data() + to, w);
     store(rows.d_angular.data() + to, load<V>(lanes.d_angular) * a.inverse_std_a);
+    if (a.kind == RowKind::radial) {
+      store_from_double(rows.row[0].data() + to, V{} + 1.0);
+      continue;
+    }
     store_from_double(rows.row[0].data() + to, (load<V>(lanes.s) - a.davg) * a.inverse_std_r);
     store_from_double(rows.row[1].data() + to, w * load<V>(p.x.data() + k));
     store_from_double(rows.row[2].data() + to, w * load<V>(p.y.data() + k));
@@ -93,8 +98,8 @@ DEEPMD_INLINE void make_rows_body(const MakeRows<Real>& args) {
   *a.beyond += sum_of_lanes<V, kLanes>(beyond);
 }
 
-template <class Width, class Real>
-DEEPMD_INLINE void chain_rule_body(const ChainRule<Real>& a) {
+template <class Width, bool kHasDistance, class Real>
+DEEPMD_INLINE void chain_rule_of(const ChainRule<Real>& a) {
   using V = Vector<double, Width::kBytes>;
   constexpr int kLanes = Width::kBytes / sizeof(double);
   const PairGeometry& p = *a.pairs;
@@ -107,8 +112,9 @@ DEEPMD_INLINE void chain_rule_body(const ChainRule<Real>& a) {
     const V d[3] = {load_as_double<V>(a.d_row[1] + i), load_as_double<V>(a.d_row[2] + i),
                     load_as_double<V>(a.d_row[3] + i)};
     const V along = r[0] * d[0] + r[1] * d[1] + r[2] * d[2];
-    const V radial = (d0 * load<V>(rows.d_row0.data() + i) + along * load<V>(rows.d_angular.data() + i)) *
-                     load<V>(rows.inverse_r.data() + i);
+    V along_r = d0 * load<V>(rows.d_row0.data() + i) + along * load<V>(rows.d_angular.data() + i);
+    if constexpr (kHasDistance) along_r += load_as_double<V>(a.d_distance + i);
+    const V radial = along_r * load<V>(rows.inverse_r.data() + i);
     const V angular = load<V>(rows.angular.data() + i);
 #pragma GCC unroll 3
     for (int b = 0; b < 3; ++b) {
@@ -123,6 +129,12 @@ DEEPMD_INLINE void chain_rule_body(const ChainRule<Real>& a) {
   for (int b = 0; b < 3; ++b) store(a.total + 8 * b, load<V>(a.total + 8 * b) + total[b]);
 #pragma GCC unroll 9
   for (int b = 0; b < 9; ++b) store(a.virial + 8 * b, load<V>(a.virial + 8 * b) + virial[b]);
+}
+
+template <class Width, class Real>
+DEEPMD_INLINE void chain_rule_body(const ChainRule<Real>& a) {
+  if (a.d_distance) return chain_rule_of<Width, true>(a);
+  chain_rule_of<Width, false>(a);
 }
 
 }  // namespace

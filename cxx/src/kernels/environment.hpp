@@ -38,6 +38,7 @@ struct MakeRows {
   const PairGeometry* pairs = nullptr;
   PairRows<Real>* rows = nullptr;
   std::size_t first = 0, begin = 0, end = 0;
+  RowKind kind = RowKind::angular;  // radial: row[0] becomes 1, the others are not used
   Cutoff cutoff{};
   double davg = 0, inverse_std_r = 1, inverse_std_a = 1;
   double lo = 0, inverse_step = 1;  // of the table
@@ -55,7 +56,8 @@ struct ChainRule {
   const PairRows<Real>* rows = nullptr;
   std::size_t begin = 0, end = 0;
   const Real* d_row[4] = {};
-  double* gradient[3] = {};  // [end - begin] each
+  const Real* d_distance = nullptr;  // dE/dr beside the rows, or null
+  double* gradient[3] = {};          // [end - begin] each
   double* total = nullptr;   // [3][8]
   double* virial = nullptr;  // [9][8]
 };

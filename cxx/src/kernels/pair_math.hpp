@@ -22,6 +22,13 @@ struct Cutoff {
   double protection;  // Angstrom, added to r in the denominators; normally 0
 };
 
+// What a neighbour adds to a descriptor's sums, and of what its curve G is a function.
+enum class RowKind {
+  angular,      // row (x) G; a row has four entries, normalised; G of the first one
+  by_distance,  // the same with G of the distance
+  radial,       // G alone, of the normalised radial entry
+};
+
 // Raw environment row of a neighbour at distance r: (s, angular * x, angular * y, angular * z).
 struct RawRow {
   double s;            // w / (r + p)

@@ -4,33 +4,35 @@
 #include <string>
 #include <vector>
 
-#include "kernels/pair_math.hpp"
 #include "model/dense_network.hpp"
 #include "model/model_file.hpp"
+#include "model/pair_descriptor.hpp"
 
 namespace deepmd {
 
-// An energy model with the two-body-embedding descriptor, in float64, as model.json and weights.safetensors say it.
+// A curve by its number among those of all descriptors of a model.
+struct NumberedCurve {
+  int descriptor = 0;
+  int network = 0;  // of that descriptor
+};
+
+// An energy model on descriptors made of pairs, in float64, as model.json and weights.safetensors say it. Inputs of the
+// fitting network: the descriptors in turn, each with its constants, then the parameters of frame and atom.
 struct EnergyTree {
-  Cutoff cutoff{};
   int n_types = 0;
-  int axis = 0;   // columns of T that multiply all of them
-  int width = 0;  // outputs of an embedding network
-  bool one_side = false;
-  std::vector<int> sel;                      // [n_types]
-  std::vector<double> davg_r, std_r, std_a;  // [n_types] normalisation of rows, by the centre's type
-  // [n_types][n_types] (centre, neighbour): 0 where the descriptor excludes the pair: its row is zero, its slot is used
-  std::vector<char> keep;
-  std::vector<char> pair_keep;          // [n_types][n_types]: 0 where the model excludes the pair: it does not exist
-  std::vector<DenseNetwork> embedding;  // [n_types], or [n_types^2] with number t_j * n_types + t_i
-  std::vector<DenseNetwork> fitting;    // [n_types]
+  std::vector<PairDescriptor> descriptors;  // more than one of a hybrid
+  std::vector<char> pair_keep;              // [n_types][n_types]: 0 where the model excludes the pair: it does not exist
+  std::vector<DenseNetwork> fitting;        // [n_types]
   int dim_fparam = 0, dim_aparam = 0;
   std::vector<double> fparam_avg, fparam_inv_std;  // [dim_fparam]
   std::vector<double> aparam_avg, aparam_inv_std;  // [dim_aparam]
   double min_pair_distance = 0;                    // Angstrom, of the training data; 0 if unknown
   std::vector<double> energy_shift, energy_scale;  // [n_types]: E_i = scale * net + shift
 
-  int network_of(int t_i, int t_j) const { return one_side ? t_j : t_j * n_types + t_i; }
+  int n_networks() const;
+  int first_network(int descriptor) const;  // its number among all
+  NumberedCurve curve(int network) const;
+  double rcut() const;  // Angstrom, the largest
 };
 
 // Empty, with a reason in words (to follow "the model"), if the model is not of this family.

@@ -19,18 +19,20 @@ void project(const std::vector<double>& g, const std::vector<double>& v, int n, 
 
 }  // namespace
 
-void evaluate_exactly(const EnergyTree& tree, const PairBasis& basis, int network, int n, const double* e, double* c,
-                      double* c1) {
-  const std::size_t n_values = static_cast<std::size_t>(n) * tree.width;
+void evaluate_exactly(const EnergyTree& tree, const PairBasis& basis, int network, int n, const double* argument,
+                      double* c, double* c1) {
+  const NumberedCurve curve = tree.curve(network);
+  const PairDescriptor& descriptor = tree.descriptors[curve.descriptor];
+  const std::size_t n_values = static_cast<std::size_t>(n) * descriptor.width;
   std::vector<double> g(n_values), g1(c1 ? n_values : 0);
-  evaluate_curve(tree.embedding[network], n, e, g.data(), c1 ? g1.data() : nullptr, nullptr);
+  evaluate_pair_curve(descriptor, curve.network, n, argument, g.data(), c1 ? g1.data() : nullptr, nullptr);
   if (!basis.spectral) {
     std::copy(g.begin(), g.end(), c);
     if (c1) std::copy(g1.begin(), g1.end(), c1);
     return;
   }
-  project(g, basis.basis[network], n, basis.ranks[network], tree.width, c);
-  if (c1) project(g1, basis.basis[network], n, basis.ranks[network], tree.width, c1);
+  project(g, basis.basis[network], n, basis.ranks[network], descriptor.width, c);
+  if (c1) project(g1, basis.basis[network], n, basis.ranks[network], descriptor.width, c1);
 }
 
 }  // namespace deepmd

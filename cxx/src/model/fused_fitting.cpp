@@ -44,7 +44,7 @@ void FusedFitting<Real>::run_layer(const PlanLayer<Real>& layer, int m, const Re
   if (layer.skip == 1 && !layer.has_skip_matrix) activate.skip = x, activate.skip_stride = x_stride;
   kernels_.activate(activate);
   if (layer.has_skip_matrix) {
-    kernels_.gemm({m, &layer.skip_matrix, x, x_stride, h, stride, nullptr, true});
+    kernels_.gemm({m, &layer.skip_matrix, x, x_stride, h, stride, layer.skip_bias.data(), true});
   } else if (layer.skip == 2) {
     for (int i = 0; i < m; ++i) {
       const Real* from = x + static_cast<std::ptrdiff_t>(i) * x_stride;

@@ -41,10 +41,10 @@ struct StackedBasis {
   std::vector<int> row;
 };
 
-StackedBasis stack(const EnergyTree& tree, const PairBasis& basis, int t_i, const std::vector<int>& columns) {
+StackedBasis stack(const PairDescriptor& d, const PairBasis& basis, int first_network, int t_i, const std::vector<int>& columns) {
   StackedBasis stacked;
-  for (int t = 0; t < tree.n_types; ++t) {
-    const int k = tree.network_of(t_i, t);
+  for (int t = 0; t < d.n_types; ++t) {
+    const int k = first_network + d.network_of(t_i, t);
     stacked.v.insert(stacked.v.end(), basis.basis[k].begin(), basis.basis[k].end());
     for (int p = 0; p < basis.ranks[k]; ++p) stacked.row.push_back(columns[t] + p);
   }
@@ -52,26 +52,26 @@ StackedBasis stack(const EnergyTree& tree, const PairBasis& basis, int t_i, cons
   return stacked;
 }
 
-void expand(Fold& fold, const EnergyTree& tree, const StackedBasis& stacked) {
-  fold.n = tree.width;
-  fold.axis = tree.axis;
+void expand(Fold& fold, const PairDescriptor& d, const StackedBasis& stacked) {
+  fold.n = d.width;
+  fold.axis = d.axis;
   fold.map.assign(static_cast<std::size_t>(fold.n_sums) * fold.n, 0.0);
   for (int p = 0; p < stacked.n_ranks; ++p) {
-    std::copy_n(&stacked.v[static_cast<std::size_t>(p) * tree.width], tree.width,
+    std::copy_n(&stacked.v[static_cast<std::size_t>(p) * d.width], d.width,
                 &fold.map[static_cast<std::size_t>(stacked.row[p]) * fold.n]);
   }
 }
 
-void rotate(Fold& fold, const EnergyTree& tree, const StackedBasis& stacked) {
-  const int n = stacked.n_ranks, width = tree.width;
+void rotate(Fold& fold, const PairDescriptor& d, const StackedBasis& stacked) {
+  const int n = stacked.n_ranks, width = d.width;
   fold.n = n;
-  fold.axis = std::min(n, tree.axis);
-  std::vector<double> first(static_cast<std::size_t>(n) * tree.axis);
-  for (int p = 0; p < n; ++p) std::copy_n(&stacked.v[static_cast<std::size_t>(p) * width], tree.axis, &first[p * tree.axis]);
-  const std::vector<double> q = orthogonal_basis(first, n, tree.axis);
+  fold.axis = std::min(n, d.axis);
+  std::vector<double> first(static_cast<std::size_t>(n) * d.axis);
+  for (int p = 0; p < n; ++p) std::copy_n(&stacked.v[static_cast<std::size_t>(p) * width], d.axis, &first[p * d.axis]);
+  const std::vector<double> q = orthogonal_basis(first, n, d.axis);
   fold.map.assign(static_cast<std::size_t>(fold.n_sums) * n, 0.0);
   fold.left.assign(static_cast<std::size_t>(n) * width, 0.0);
-  fold.right.assign(static_cast<std::size_t>(fold.axis) * tree.axis, 0.0);
+  fold.right.assign(static_cast<std::size_t>(fold.axis) * d.axis, 0.0);
   for (int p = 0; p < n; ++p) {
     const double* v = &stacked.v[static_cast<std::size_t>(p) * width];
     std::copy_n(&q[static_cast<std::size_t>(p) * n], n, &fold.map[static_cast<std::size_t>(stacked.row[p]) * n]);
@@ -79,20 +79,42 @@ void rotate(Fold& fold, const EnergyTree& tree, const StackedBasis& stacked) {
       for (int m = 0; m < width; ++m) fold.left[static_cast<std::size_t>(r) * width + m] += q[static_cast<std::size_t>(p) * n + r] * v[m];
     }
   }
-  for (int b = 0; b < fold.axis; ++b) std::copy_n(&fold.left[static_cast<std::size_t>(b) * width], tree.axis, &fold.right[b * tree.axis]);
+  for (int b = 0; b < fold.axis; ++b) std::copy_n(&fold.left[static_cast<std::size_t>(b) * width], d.axis, &fold.right[b * d.axis]);
+}
+
+// The sums of a radial descriptor are inputs, those in the filling with a weight of zero.
+void take_as_they_are(Fold& fold, const PairDescriptor& d, const StackedBasis& stacked) {
+  fold.n = fold.n_sums;
+  fold.left.assign(static_cast<std::size_t>(fold.n) * d.width, 0.0);
+  for (int p = 0; p < stacked.n_ranks; ++p) {
+    std::copy_n(&stacked.v[static_cast<std::size_t>(p) * d.width], d.width,
+                &fold.left[static_cast<std::size_t>(stacked.row[p]) * d.width]);
+  }
+}
+
+std::vector<double> radial_weights(const Fold& fold, const PairDescriptor& d, const double* w, std::size_t outs) {
+  std::vector<double> made(static_cast<std::size_t>(fold.n) * outs, 0.0);
+  for (std::size_t p = 0; p < static_cast<std::size_t>(fold.n); ++p) {
+    for (std::size_t m = 0; m < static_cast<std::size_t>(d.width); ++m) {
+      const double factor = fold.left.empty() ? (m == p ? 1.0 : 0.0) : fold.left[p * d.width + m];
+      if (factor == 0.0) continue;
+      for (std::size_t o = 0; o < outs; ++o) made[p * outs + o] += fold.scale * factor * w[m * outs + o];
+    }
+  }
+  return made;
 }
 
 // full [n][axis of the fold][n_out] = sum_{m, a} left[p][m] right[b][a] w[m][a][n_out]
-std::vector<double> transform(const Fold& fold, const EnergyTree& tree, const double* w, int n_out) {
+std::vector<double> transform(const Fold& fold, const PairDescriptor& d, const double* w, int n_out) {
   const std::size_t outs = n_out;
-  if (fold.left.empty()) return std::vector<double>(w, w + static_cast<std::size_t>(tree.width) * tree.axis * outs);
-  std::vector<double> half(static_cast<std::size_t>(tree.width) * fold.axis * outs, 0.0);  // [m][b][n_out]
-  for (int m = 0; m < tree.width; ++m) {
+  if (fold.left.empty()) return std::vector<double>(w, w + static_cast<std::size_t>(d.width) * d.axis * outs);
+  std::vector<double> half(static_cast<std::size_t>(d.width) * fold.axis * outs, 0.0);  // [m][b][n_out]
+  for (int m = 0; m < d.width; ++m) {
     for (int b = 0; b < fold.axis; ++b) {
       double* to = &half[(static_cast<std::size_t>(m) * fold.axis + b) * outs];
-      for (int a = 0; a < tree.axis; ++a) {
-        const double factor = fold.right[b * tree.axis + a];
-        const double* from = w + (static_cast<std::size_t>(m) * tree.axis + a) * outs;
+      for (int a = 0; a < d.axis; ++a) {
+        const double factor = fold.right[b * d.axis + a];
+        const double* from = w + (static_cast<std::size_t>(m) * d.axis + a) * outs;
         for (std::size_t o = 0; o < outs; ++o) to[o] += factor * from[o];
       }
     }
@@ -100,8 +122,8 @@ std::vector<double> transform(const Fold& fold, const EnergyTree& tree, const do
   const std::size_t row = fold.axis * outs;
   std::vector<double> full(static_cast<std::size_t>(fold.n) * row, 0.0);
   for (int p = 0; p < fold.n; ++p) {
-    for (int m = 0; m < tree.width; ++m) {
-      const double factor = fold.left[static_cast<std::size_t>(p) * tree.width + m];
+    for (int m = 0; m < d.width; ++m) {
+      const double factor = fold.left[static_cast<std::size_t>(p) * d.width + m];
       for (std::size_t o = 0; o < row; ++o) full[p * row + o] += factor * half[m * row + o];
     }
   }
@@ -110,30 +132,39 @@ std::vector<double> transform(const Fold& fold, const EnergyTree& tree, const do
 
 }  // namespace
 
-Fold choose_fold(const EnergyTree& tree, const PairBasis& basis, int t_i, const std::vector<int>& columns, int n_sums) {
+int n_inputs(const Fold& fold, const PairDescriptor& d) {
+  return d.kind == RowKind::radial ? fold.n : n_products(fold.n, fold.axis);
+}
+
+Fold choose_fold(const PairDescriptor& d, const PairBasis& basis, int first_network, int t_i,
+                 const std::vector<int>& columns, int n_sums) {
   Fold fold;
-  const double n_slots = std::accumulate(tree.sel.begin(), tree.sel.end(), 0.0);
-  fold.scale = 1.0 / (n_slots * n_slots);
+  fold.scale = d.scale();
   fold.n_sums = n_sums;
   if (!basis.spectral) {
-    fold.n = tree.width;
-    fold.axis = tree.axis;
+    fold.n = d.width;
+    fold.axis = d.axis;
     return fold;
   }
-  const StackedBasis stacked = stack(tree, basis, t_i, columns);
+  const StackedBasis stacked = stack(d, basis, first_network, t_i, columns);
+  if (d.kind == RowKind::radial && n_sums < d.width) {
+    take_as_they_are(fold, d, stacked);
+    return fold;
+  }
   fold.has_map = true;
-  const int folded = n_products(stacked.n_ranks, std::min(stacked.n_ranks, tree.axis));
-  if (folded < n_products(tree.width, tree.axis)) {
-    rotate(fold, tree, stacked);
+  const int folded = n_products(stacked.n_ranks, std::min(stacked.n_ranks, d.axis));
+  if (d.kind != RowKind::radial && folded < n_products(d.width, d.axis)) {
+    rotate(fold, d, stacked);
   } else {
-    expand(fold, tree, stacked);
+    expand(fold, d, stacked);
   }
   return fold;
 }
 
-std::vector<double> fold_weights(const Fold& fold, const EnergyTree& tree, const double* w, int n_out) {
+std::vector<double> fold_weights(const Fold& fold, const PairDescriptor& d, const double* w, int n_out) {
   const std::size_t outs = n_out;
-  const std::vector<double> full = transform(fold, tree, w, n_out);
+  if (d.kind == RowKind::radial) return radial_weights(fold, d, w, outs);
+  const std::vector<double> full = transform(fold, d, w, n_out);
   std::vector<double> packed;
   packed.reserve(n_products(fold.n, fold.axis) * outs);
   for (int b = 0; b < fold.axis; ++b) {

@@ -4,8 +4,12 @@
 
 namespace deepmd {
 
-FusedLoop::FusedLoop(const PairRules& rules, FilterKernel filter, int n_threads)
-    : rules_(rules), team_(n_threads), collectors_(team_.size(), PairCollector(rules, filter)), pairs_(team_.size()) {}
+FusedLoop::FusedLoop(const std::vector<PairRules>& rules, FilterKernel filter, int n_threads)
+    : rules_(rules), team_(n_threads), pairs_(team_.size() * rules.size()) {
+  for (int part = 0; part < team_.size(); ++part) {
+    for (const PairRules& each : rules_) collectors_.emplace_back(each, filter);
+  }
+}
 
 void FusedLoop::run(const Frame& frame, LoopMember* const* members, int n_members, const int* block_sizes) {
   frame_ = &frame;
@@ -28,7 +32,7 @@ void FusedLoop::operator()(int part) {
 }
 
 void FusedLoop::sort_centers() {
-  const int n_types = rules_.n_types, n = frame_->n_local;
+  const int n_types = rules_[0].n_types, n = frame_->n_local;
   if (order_.size() < static_cast<std::size_t>(n)) order_.resize(n);
   first_.assign(n_types + 1, 0);
   for (int i = 0; i < n; ++i) ++first_[frame_->types[i] + 1];
@@ -42,7 +46,7 @@ void FusedLoop::evaluate_share(int part) {
   for (int k = 0; k < n_members_; ++k) members_[k]->clear(part);
   const std::int64_t n = frame_->n_local, n_parts = team_.size();
   const int begin = static_cast<int>(n * part / n_parts), end = static_cast<int>(n * (part + 1) / n_parts);
-  for (int t = 0; t < rules_.n_types; ++t) {
+  for (int t = 0; t < rules_[0].n_types; ++t) {
     const int from = std::max(begin, first_[t]), to = std::min(end, first_[t + 1]);
     if (from >= to) continue;
     const std::int64_t n_centers = to - from, most = block_sizes_[t], n_blocks = (n_centers + most - 1) / most;
@@ -50,15 +54,20 @@ void FusedLoop::evaluate_share(int part) {
       const int first = from + static_cast<int>(n_centers * b / n_blocks);
       const int last = from + static_cast<int>(n_centers * (b + 1) / n_blocks);
       const int* atoms = order_.data() + first;
-      collectors_[part].collect(*frame_, atoms, last - first, pairs_[part]);
-      for (int k = 0; k < n_members_; ++k) members_[k]->evaluate_block(part, atoms, pairs_[part]);
+      const std::size_t own = part * rules_.size();
+      for (std::size_t r = own; r < own + rules_.size(); ++r) collectors_[r].collect(*frame_, atoms, last - first, pairs_[r]);
+      for (int k = 0; k < n_members_; ++k) members_[k]->evaluate_block(part, atoms, &pairs_[own]);
     }
   }
 }
 
 std::size_t FusedLoop::bytes_per_thread() const {
   std::size_t most = 0;
-  for (int part = 0; part < team_.size(); ++part) most = std::max(most, collectors_[part].bytes() + pairs_[part].bytes());
+  for (int part = 0; part < team_.size(); ++part) {
+    std::size_t own = 0;
+    for (std::size_t r = part * rules_.size(); r < (part + 1) * rules_.size(); ++r) own += collectors_[r].bytes() + pairs_[r].bytes();
+    most = std::max(most, own);
+  }
   return most;
 }
 

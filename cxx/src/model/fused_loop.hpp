@@ -15,8 +15,8 @@ class LoopMember {
   virtual ~LoopMember() = default;
   virtual void begin(const Frame& frame, const Result& result) = 0;
   virtual void clear(int part) = 0;
-  // atoms [pairs.m], all of one type
-  virtual void evaluate_block(int part, const int* atoms, const BlockPairs& pairs) = 0;
+  // atoms [pairs->m], all of one type; pairs: one set for each set of rules
+  virtual void evaluate_block(int part, const int* atoms, const BlockPairs* pairs) = 0;
   virtual void add_up(int part) = 0;
   virtual void finish() = 0;
 };
@@ -25,10 +25,10 @@ class LoopMember {
 // per thread, and each share into blocks of one type; all models evaluate a block before the next one is made.
 class FusedLoop {
  public:
-  FusedLoop(const PairRules& rules, FilterKernel filter, int n_threads);
+  FusedLoop(const std::vector<PairRules>& rules, FilterKernel filter, int n_threads);
 
   int n_threads() const { return team_.size(); }
-  const PairRules& rules() const { return rules_; }
+  const std::vector<PairRules>& rules() const { return rules_; }
   // block_sizes [n_types]: most centres in a block
   void run(const Frame& frame, LoopMember* const* members, int n_members, const int* block_sizes);
   void operator()(int part);
@@ -40,10 +40,10 @@ class FusedLoop {
   void sort_centers();
   void evaluate_share(int part);
 
-  PairRules rules_;
+  std::vector<PairRules> rules_;
   ThreadTeam team_;
-  std::vector<PairCollector> collectors_;  // per thread
-  std::vector<BlockPairs> pairs_;          // per thread
+  std::vector<PairCollector> collectors_;  // [threads][rules]
+  std::vector<BlockPairs> pairs_;          // [threads][rules]
   std::vector<int> order_;                 // [n_local] local atoms by type
   std::vector<int> first_;                 // [n_types + 1] in order_
   const Frame* frame_ = nullptr;

@@ -28,10 +28,10 @@ struct BlockPairs {
   std::size_t bytes() const;
 };
 
-// Which pairs a model knows.
+// Which pairs a descriptor of a model knows.
 struct PairRules {
-  explicit PairRules(const EnergyTree& tree)
-      : rcut(tree.cutoff.rcut), n_types(tree.n_types), exists(tree.pair_keep), is_kept(tree.keep) {}
+  PairRules(const EnergyTree& tree, const PairDescriptor& descriptor)
+      : rcut(descriptor.cutoff.rcut), n_types(tree.n_types), exists(tree.pair_keep), is_kept(descriptor.keep) {}
   bool operator==(const PairRules& other) const {
     return rcut == other.rcut && n_types == other.n_types && exists == other.exists && is_kept == other.is_kept;
   }

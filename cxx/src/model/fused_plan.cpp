@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "model/curve_table.hpp"
 #include "model/fused_exact.hpp"
 #include "model/fused_fold.hpp"
 
@@ -34,21 +35,18 @@ PlanTable<Real> make_table(const QuinticTable<double>& from, int lanes) {
   return table;
 }
 
-// What one empty slot adds: the table's own answer where it has one, so that a neighbour at the cutoff adds the same.
-std::vector<double> phantom_row(const EnergyTree& tree, const PairBasis& basis, int network, double row0) {
+// The curve at an argument: the table's own answer where it has one, so that a neighbour at the cutoff adds the same as
+// an empty slot.
+std::vector<double> curve_at(const EnergyTree& tree, const PairBasis& basis, int network, double argument) {
   const QuinticTable<double>& table = basis.tables[network];
-  std::vector<double> c(basis.spectral ? basis.ranks[network] : tree.width);
-  const double at = (row0 - table.lo) / table.step;
+  std::vector<double> c(basis.ranks[network]);
+  const double at = (argument - table.lo) / table.step;
   if (at >= 0.0 && at < table.n_intervals) {
-    const int k = static_cast<int>(at);
-    for (std::size_t m = 0; m < c.size(); ++m) {
-      const double* polynomial = &table.c[static_cast<std::size_t>(k) * 6 * table.width + m];
-      for (int d = 5; d >= 0; --d) c[m] = c[m] * (at - k) + polynomial[static_cast<std::size_t>(d) * table.width];
-    }
+    std::vector<double> slopes(c.size());
+    look_up(table, argument, c.data(), slopes.data());
   } else {
-    evaluate_exactly(tree, basis, network, 1, &row0, c.data(), nullptr);
+    evaluate_exactly(tree, basis, network, 1, &argument, c.data(), nullptr);
   }
-  for (double& x : c) x *= row0;
   return c;
 }
 
@@ -64,84 +62,111 @@ PlanLayer<Real> make_layer(Isa isa, const DenseLayer& layer) {
   return made;
 }
 
-// Weights of the descriptor become weights of the products; those of the parameters follow unchanged.
-std::vector<double> first_weights(const Fold& fold, const EnergyTree& tree, const std::vector<double>& w, int n_out) {
-  std::vector<double> folded = fold_weights(fold, tree, w.data(), n_out);
-  const std::size_t n_descriptor = static_cast<std::size_t>(tree.width) * tree.axis * n_out;
-  folded.insert(folded.end(), w.begin() + static_cast<std::ptrdiff_t>(n_descriptor), w.end());
+// Weights of the descriptors become weights of the inputs made of them, those of the constants a part of `bias` [n_out];
+// those of the parameters follow unchanged.
+std::vector<double> first_weights(const std::vector<Fold>& folds, const EnergyTree& tree, int t_i, const std::vector<double>& w,
+                                  int n_out, std::vector<double>& bias) {
+  std::vector<double> folded;
+  std::size_t row = 0;
+  for (std::size_t k = 0; k < folds.size(); ++k) {
+    const PairDescriptor& descriptor = tree.descriptors[k];
+    const std::vector<double> own = fold_weights(folds[k], descriptor, &w[row * n_out], n_out);
+    folded.insert(folded.end(), own.begin(), own.end());
+    row += static_cast<std::size_t>(descriptor.n_out());
+    for (int c = 0; c < descriptor.n_constants(); ++c, ++row) {
+      for (int o = 0; o < n_out; ++o) bias[o] += descriptor.constants[t_i][c] * w[row * n_out + o];
+    }
+  }
+  folded.insert(folded.end(), w.begin() + static_cast<std::ptrdiff_t>(row * n_out), w.end());
   return folded;
 }
 
-// The first layer's skip as a matrix: the unit matrix, once or twice, seen from the products.
-std::vector<double> skip_weights(const Fold& fold, const EnergyTree& tree, const DenseLayer& layer) {
-  std::vector<double> unit(static_cast<std::size_t>(layer.n_in) * layer.n_out, 0.0);
-  for (int i = 0; i < layer.n_out; ++i) unit[static_cast<std::size_t>(i % layer.n_in) * layer.n_out + i] = 1.0;
-  return first_weights(fold, tree, unit, layer.n_out);
-}
-
 template <class Real>
-void make_first_layer(Isa isa, const Fold& fold, const EnergyTree& tree, const DenseLayer& layer, CenterPlan<Real>& plan) {
+void make_first_layer(Isa isa, const std::vector<Fold>& folds, const EnergyTree& tree, int t_i, const DenseLayer& layer,
+                      CenterPlan<Real>& plan) {
   DenseLayer folded = layer;
   folded.n_in = plan.n_x + plan.n_extra;
-  folded.w = first_weights(fold, tree, layer.w, layer.n_out);
+  folded.w = first_weights(folds, tree, t_i, layer.w, layer.n_out, folded.b);
   PlanLayer<Real> made = make_layer<Real>(isa, folded);
   made.w_back = pack<Real>(isa, layer.n_out, plan.n_x, folded.w.data(), 1, layer.n_out);
-  if (layer.skip != 0) {
-    const std::vector<double> skip = skip_weights(fold, tree, layer);
+  if (layer.skip != 0) {  // the unit matrix, once or twice, seen from the inputs
+    std::vector<double> unit(static_cast<std::size_t>(layer.n_in) * layer.n_out, 0.0), bias(layer.n_out, 0.0);
+    for (int i = 0; i < layer.n_out; ++i) unit[static_cast<std::size_t>(i % layer.n_in) * layer.n_out + i] = 1.0;
+    const std::vector<double> skip = first_weights(folds, tree, t_i, unit, layer.n_out, bias);
     made.has_skip_matrix = true;
     made.skip_matrix = pack<Real>(isa, folded.n_in, layer.n_out, skip.data(), layer.n_out, 1);
     made.skip_back = pack<Real>(isa, layer.n_out, plan.n_x, skip.data(), 1, layer.n_out);
+    made.skip_bias = padded_copy<Real>(bias);
   }
   plan.layers.push_back(std::move(made));
 }
 
 template <class Real>
-void make_fitting(Isa isa, const Fold& fold, const EnergyTree& tree, int t_i, CenterPlan<Real>& plan) {
+void make_fitting(Isa isa, const std::vector<Fold>& folds, const EnergyTree& tree, int t_i, CenterPlan<Real>& plan) {
   const std::vector<DenseLayer>& layers = tree.fitting[t_i].layers;
   for (std::size_t k = 0; k + 1 < layers.size(); ++k) {
     if (k == 0) {
-      make_first_layer(isa, fold, tree, layers[0], plan);
+      make_first_layer(isa, folds, tree, t_i, layers[0], plan);
     } else {
       plan.layers.push_back(make_layer<Real>(isa, layers[k]));
     }
   }
   const DenseLayer& last = layers.back();
   const double scale = tree.energy_scale[t_i];
-  plan.out = padded_copy<Real>(layers.size() == 1 ? first_weights(fold, tree, last.w, 1) : last.w, scale);
-  plan.shift = tree.energy_shift[t_i] + scale * (last.b.empty() ? 0.0 : last.b[0]);
+  std::vector<double> bias = last.b.empty() ? std::vector<double>(1, 0.0) : last.b;
+  plan.out = padded_copy<Real>(layers.size() == 1 ? first_weights(folds, tree, t_i, last.w, 1, bias) : last.w, scale);
+  plan.shift = tree.energy_shift[t_i] + scale * bias[0];
 }
 
 template <class Real>
-std::vector<int> make_neighbors(const FusedPlan<Real>& all, int t_i, CenterPlan<Real>& plan) {
-  const EnergyTree& tree = all.tree;
+aligned_vector<Real> filled_up(const std::vector<double>& values, double factor, int width) {
+  aligned_vector<Real> filled(width, Real(0));
+  std::transform(values.begin(), values.end(), filled.begin(), [&](double x) { return static_cast<Real>(factor * x); });
+  return filled;
+}
+
+// Returns where the channels of each type begin in the sums.
+template <class Real>
+std::vector<int> make_neighbors(const FusedPlan<Real>& all, int number, int t_i, DescriptorPlan<Real>& plan) {
+  const PairDescriptor& descriptor = all.tree.descriptors[number];
+  const int first = all.tree.first_network(number);
+  const bool is_radial = descriptor.kind == RowKind::radial;
+  const double empty_row = descriptor.empty_row(t_i), empty_at = argument_of(descriptor, t_i, 0.0, descriptor.cutoff.rcut);
   std::vector<int> columns;
-  for (int t = 0; t < tree.n_types; ++t) {
+  for (int t = 0; t < descriptor.n_types; ++t) {
     NeighborPlan<Real> neighbor;
-    neighbor.network = tree.network_of(t_i, t);
-    neighbor.sel = tree.sel[t];
+    neighbor.network = first + descriptor.network_of(t_i, t);
+    neighbor.sel = descriptor.sel[t];
     const int width = all.tables[neighbor.network].width;
     neighbor.column = all.basis.spectral ? plan.n_sums : 0;
     plan.n_sums = neighbor.column + width;
-    neighbor.phantom.assign(width, Real(0));
-    const std::vector<double> c = phantom_row(tree, all.basis, neighbor.network, -plan.davg * plan.inverse_std_r);
-    std::transform(c.begin(), c.end(), neighbor.phantom.begin(), [](double x) { return static_cast<Real>(x); });
     columns.push_back(neighbor.column);
+    const int empty_type = descriptor.joint_slots ? 0 : t, empty = first + descriptor.network_of(t_i, empty_type);
+    neighbor.phantom_column = columns[empty_type];
+    neighbor.phantom = filled_up<Real>(curve_at(all.tree, all.basis, empty, empty_at), is_radial ? 1.0 : empty_row, all.tables[empty].width);
+    if (is_radial && !descriptor.keep[t_i * descriptor.n_types + t]) {
+      neighbor.blank = filled_up<Real>(curve_at(all.tree, all.basis, neighbor.network, 0.0), 1.0, width);
+    }
     plan.neighbors.push_back(std::move(neighbor));
   }
   return columns;
 }
 
+// One descriptor of centres of one type; its inputs follow those of the descriptors before.
 template <class Real>
-CenterPlan<Real> make_center(const FusedPlan<Real>& all, int t_i) {
-  const EnergyTree& tree = all.tree;
+DescriptorPlan<Real> make_descriptor(const FusedPlan<Real>& all, int number, int t_i, int first_x, Fold& fold) {
+  const PairDescriptor& descriptor = all.tree.descriptors[number];
   const Isa isa = all.kernels.isa;
-  CenterPlan<Real> plan;
-  plan.davg = tree.davg_r[t_i];
-  plan.inverse_std_r = 1.0 / tree.std_r[t_i];
-  plan.inverse_std_a = 1.0 / tree.std_a[t_i];
-  const std::vector<int> columns = make_neighbors(all, t_i, plan);
+  DescriptorPlan<Real> plan;
+  plan.kind = descriptor.kind;
+  plan.cutoff = descriptor.cutoff;
+  plan.n_rows = descriptor.kind == RowKind::radial ? 1 : 4;
+  plan.davg = descriptor.davg_r[t_i];
+  plan.inverse_std_r = 1.0 / descriptor.std_r[t_i];
+  plan.inverse_std_a = 1.0 / descriptor.std_a[t_i];
+  const std::vector<int> columns = make_neighbors(all, number, t_i, plan);
   plan.sums_stride = padded(plan.n_sums);
-  const Fold fold = choose_fold(tree, all.basis, t_i, columns, plan.n_sums);
+  fold = choose_fold(descriptor, all.basis, all.tree.first_network(number), t_i, columns, plan.n_sums);
   plan.has_map = fold.has_map;
   plan.n = fold.n;
   plan.axis = fold.axis;
@@ -150,10 +175,23 @@ CenterPlan<Real> make_center(const FusedPlan<Real>& all, int t_i) {
     plan.map_back = pack<Real>(isa, fold.n, fold.n_sums, fold.map.data(), 1, fold.n);
   }
   plan.t_stride = fold.has_map ? padded(fold.n) : plan.sums_stride;
-  plan.n_x = n_products(plan.n, plan.axis);
+  plan.first_x = first_x;
+  plan.n_x = n_inputs(fold, descriptor);
+  return plan;
+}
+
+template <class Real>
+CenterPlan<Real> make_center(const FusedPlan<Real>& all, int t_i) {
+  const EnergyTree& tree = all.tree;
+  CenterPlan<Real> plan;
+  std::vector<Fold> folds(tree.descriptors.size());
+  for (std::size_t k = 0; k < folds.size(); ++k) {
+    plan.descriptors.push_back(make_descriptor(all, static_cast<int>(k), t_i, plan.n_x, folds[k]));
+    plan.n_x += plan.descriptors.back().n_x;
+  }
   plan.n_extra = tree.dim_fparam + tree.dim_aparam;
   plan.x_stride = padded(plan.n_x + plan.n_extra) + kPad;
-  make_fitting(isa, fold, tree, t_i, plan);
+  make_fitting(all.kernels.isa, folds, tree, t_i, plan);
   return plan;
 }
 
@@ -163,6 +201,12 @@ template <class Real>
 FusedPlan<Real>::FusedPlan(EnergyTree tree_, PairBasis basis_, Isa isa)
     : tree(std::move(tree_)), basis(std::move(basis_)), kernels(isa) {
   for (const QuinticTable<double>& table : basis.tables) tables.push_back(make_table<Real>(table, kernels.lanes));
+  for (const PairDescriptor& descriptor : tree.descriptors) {
+    const PairRules own(tree, descriptor);
+    const auto known = std::find(rules.begin(), rules.end(), own);
+    rules_of.push_back(static_cast<int>(known - rules.begin()));
+    if (known == rules.end()) rules.push_back(own);
+  }
   for (int t = 0; t < tree.n_types; ++t) {
     centers.push_back(make_center(*this, t));
     for (const PlanLayer<Real>& layer : centers.back().layers) widest_layer = std::max(widest_layer, layer.n_out);
@@ -176,7 +220,7 @@ std::size_t FusedPlan<Real>::bytes() const {
   std::size_t n = 0;
   for (const PlanTable<Real>& table : tables) n += table.c.size();
   for (const CenterPlan<Real>& center : centers) {
-    n += center.map.data.size() + center.map_back.data.size();
+    for (const DescriptorPlan<Real>& each : center.descriptors) n += each.map.data.size() + each.map_back.data.size();
     for (const PlanLayer<Real>& layer : center.layers) n += layer.w.data.size() + layer.w_back.data.size();
   }
   return n * sizeof(Real);

@@ -10,6 +10,7 @@
 #include "kernels/gemm.hpp"
 #include "kernels/products.hpp"
 #include "model/energy_tree.hpp"
+#include "model/fused_pairs.hpp"
 #include "model/fused_tables.hpp"
 
 namespace deepmd {
@@ -61,7 +62,9 @@ struct NeighborPlan {
   int network = 0;
   int column = 0;  // where its channels begin in the sums
   double sel = 0;
-  aligned_vector<Real> phantom;  // [width] what an empty slot adds to the radial sums
+  int phantom_column = 0;
+  aligned_vector<Real> phantom;  // [width] what an empty slot adds to the radial sums from phantom_column on
+  aligned_vector<Real> blank;    // [width] what an excluded neighbour adds there, or empty: nothing
 };
 
 template <class Real>
@@ -74,19 +77,31 @@ struct PlanLayer {
   aligned_vector<Real> bias, idt;   // [padded(n_out)], idt may be empty
   bool has_skip_matrix = false;     // the first layer's inputs are not those of the model: its skip is a product too
   PackedMatrix<Real> skip_matrix, skip_back;
+  aligned_vector<Real> skip_bias;   // [padded(n_out)] what the skip takes from constants
 };
 
-// All that belongs to centres of one type. The sums over neighbours C [4][n_sums] become T = C map (T = C if there is no
-// map) [4][n]; products of the first `axis` columns of T with all of them are the inputs of the layers.
+// One descriptor for centres of one type. The sums over neighbours C [rows][n_sums] become T = C map (T = C if there is
+// no map) [rows][n]; products of the first `axis` columns of T with all of them are inputs of the layers. A radial
+// descriptor has one row, whose columns are inputs themselves.
 template <class Real>
-struct CenterPlan {
+struct DescriptorPlan {
+  RowKind kind = RowKind::angular;
+  Cutoff cutoff{};
   double davg = 0, inverse_std_r = 1, inverse_std_a = 1;
   std::vector<NeighborPlan<Real>> neighbors;  // [n_types]
+  int n_rows = 4;
   int n_sums = 0, sums_stride = 0;
   bool has_map = false;
   PackedMatrix<Real> map, map_back;
   int n = 0, axis = 0, t_stride = 0;
-  int n_x = 0, n_extra = 0, x_stride = 0;  // products, parameters of frame and atom
+  int first_x = 0, n_x = 0;  // its inputs
+};
+
+// All that belongs to centres of one type.
+template <class Real>
+struct CenterPlan {
+  std::vector<DescriptorPlan<Real>> descriptors;
+  int n_x = 0, n_extra = 0, x_stride = 0;  // inputs from descriptors, parameters of frame and atom
   std::vector<PlanLayer<Real>> layers;     // the hidden ones
   aligned_vector<Real> out;                // weights of the output, times the scale of the energy
   double shift = 0;                        // eV; the output's bias included
@@ -99,6 +114,8 @@ struct FusedPlan {
   EnergyTree tree;
   PairBasis basis;  // its tables are moved into `tables`
   Kernels<Real> kernels;
+  std::vector<PairRules> rules;            // all different
+  std::vector<int> rules_of;               // per descriptor: which ones
   std::vector<PlanTable<Real>> tables;     // per network
   std::vector<CenterPlan<Real>> centers;   // [n_types]
   int widest_layer = 0;                    // most outputs of a hidden layer of any type

@@ -33,7 +33,7 @@ class FusedPotentialOf : public FusedPotential, private LoopMember {
  public:
   FusedPotentialOf(EnergyTree tree, PairBasis basis, int n_threads)
       : plan_(std::move(tree), std::move(basis), best_isa()),
-        loop_(PairRules(plan_.tree), plan_.kernels.filter, n_threads),
+        loop_(plan_.rules, plan_.kernels.filter, n_threads),
         shares_(loop_.n_threads()) {
     for (int k = 0; k < loop_.n_threads(); ++k) blocks_.emplace_back(new FusedBlock<Real>(plan_));
     for (const CenterPlan<Real>& center : plan_.centers) block_sizes_.push_back(block_size(center));
@@ -69,7 +69,7 @@ class FusedPotentialOf : public FusedPotential, private LoopMember {
 
   void begin(const Frame& frame, const Result& result) override;
   void clear(int part) override;
-  void evaluate_block(int part, const int* atoms, const BlockPairs& pairs) override;
+  void evaluate_block(int part, const int* atoms, const BlockPairs* pairs) override;
   void add_up(int part) override;
   void finish() override;
   BlockSums sums_of(int part);
@@ -119,7 +119,7 @@ void FusedPotentialOf<Real>::clear(int part) {
 }
 
 template <class Real>
-void FusedPotentialOf<Real>::evaluate_block(int part, const int* atoms, const BlockPairs& pairs) {
+void FusedPotentialOf<Real>::evaluate_block(int part, const int* atoms, const BlockPairs* pairs) {
   blocks_[part]->evaluate(*frame_, atoms, pairs, sums_of(part));
 }
 

@@ -17,25 +17,24 @@ constexpr double kReach = 0.5;
 constexpr double kUnknownReach = 0.5;  // Angstrom
 constexpr double kMargin = 1e-6;      // of the range, at both ends, for arguments that are off by rounding
 constexpr double kShortestRange = 0.1;  // of a table: on less, rounding would spoil the slopes
+constexpr double kLongestReach = 0.9;   // of the cutoff, for tables by distance
 constexpr double kMostBytes = 512.0 * 1024 * 1024;  // of all tables
 
-double row_of(const EnergyTree& tree, std::size_t t_i, double s) { return (s - tree.davg_r[t_i]) / tree.std_r[t_i]; }
-
-// c = G V^T for points of one network; `basis` [rank][width], null: c = G.
-Curve make_curve(const DenseNetwork& network, const std::vector<double>* basis, int rank) {
+// c = G V^T for points of one curve; `basis` [rank][width], null: c = G.
+Curve make_curve(const PairDescriptor& descriptor, int network, const std::vector<double>* basis, int rank) {
   Curve curve;
   curve.channels = rank;
   if (!basis) {
-    curve.evaluate = [&network](int n, const double* e, double* c, double* c1, double* c2) {
-      evaluate_curve(network, n, e, c, c1, c2);
+    curve.evaluate = [&descriptor, network](int n, const double* e, double* c, double* c1, double* c2) {
+      evaluate_pair_curve(descriptor, network, n, e, c, c1, c2);
     };
     return curve;
   }
-  curve.evaluate = [&network, basis, rank](int n, const double* e, double* c, double* c1, double* c2) {
-    const auto width = static_cast<std::size_t>(network.n_out());
+  curve.evaluate = [&descriptor, network, basis, rank](int n, const double* e, double* c, double* c1, double* c2) {
+    const auto width = static_cast<std::size_t>(descriptor.width);
     std::vector<double> g[3];
     for (auto& values : g) values.resize(static_cast<std::size_t>(n) * width);
-    evaluate_curve(network, n, e, g[0].data(), g[1].data(), g[2].data());
+    evaluate_pair_curve(descriptor, network, n, e, g[0].data(), g[1].data(), g[2].data());
     double* const projected[3] = {c, c1, c2};
     for (int d = 0; d < 3; ++d) {
       for (std::size_t p = 0; p < static_cast<std::size_t>(n); ++p) {
@@ -50,17 +49,21 @@ Curve make_curve(const DenseNetwork& network, const std::vector<double>* basis, 
   return curve;
 }
 
+const PairDescriptor& descriptor_of(const EnergyTree& tree, int network) {
+  return tree.descriptors[static_cast<std::size_t>(tree.curve(network).descriptor)];
+}
+
 void check_record(const EnergyTree& tree, const CompressionRecord& record) {
   const auto fail = [](const std::string& reason) {
     throw Error(DEEPMD_ERROR_FORMAT, "has a compression record that does not fit its networks: " + reason +
                                          "; compress the model anew");
   };
   if (!record.spectral) return;
-  if (record.ranks.size() != tree.embedding.size()) fail("another number of ranks");
+  if (record.ranks.size() != static_cast<std::size_t>(tree.n_networks())) fail("another number of ranks");
   for (std::size_t k = 0; k < record.ranks.size(); ++k) {
-    const int rank = record.ranks[k];
-    if (rank < 1 || rank > tree.width) fail(text("rank ", rank, " for networks of ", tree.width, " outputs"));
-    if (record.basis[k].size() != static_cast<std::size_t>(rank) * static_cast<std::size_t>(tree.width)) {
+    const int rank = record.ranks[k], width = descriptor_of(tree, static_cast<int>(k)).width;
+    if (rank < 1 || rank > width) fail(text("rank ", rank, " for networks of ", width, " outputs"));
+    if (record.basis[k].size() != static_cast<std::size_t>(rank) * static_cast<std::size_t>(width)) {
       fail("a basis of another shape");
     }
   }
@@ -77,21 +80,40 @@ std::string describe(const EnergyTree& tree, const CompressionRecord* record) {
   const auto range = std::minmax_element(record->ranks.begin(), record->ranks.end());
   const std::string ranks =
       *range.first == *range.second ? text(*range.first) : text(*range.first, "-", *range.second);
-  return text("spectral basis of ", ranks, " of ", tree.width, " to ", record->tolerance, " eV/A");
+  std::string widths;
+  for (const PairDescriptor& descriptor : tree.descriptors) widths += text(widths.empty() ? "" : " and ", descriptor.width);
+  return text("spectral basis of ", ranks, " of ", widths, " to ", record->tolerance, " eV/A");
+}
+
+void place_curve(const PairDescriptor& descriptor, const ArgumentRange& range, Curve& curve) {
+  curve.has_knot = descriptor.kind == RowKind::by_distance;
+  curve.knot = descriptor.cutoff.rcut_smth;
+  const double hi = std::max(range.hi, range.lo + kShortestRange), margin = kMargin * (hi - range.lo);
+  curve.lo = range.lo - margin;
+  curve.hi = curve.has_knot ? range.hi : hi + margin;
 }
 
 }  // namespace
 
 ArgumentRange argument_range(const EnergyTree& tree, int network, double shortest) {
+  const NumberedCurve curve = tree.curve(network);
+  const PairDescriptor& descriptor = tree.descriptors[static_cast<std::size_t>(curve.descriptor)];
+  const double rcut = descriptor.cutoff.rcut;
+  if (descriptor.kind == RowKind::by_distance) return {std::min(shortest, kLongestReach * rcut), rcut};
   ArgumentRange range{std::numeric_limits<double>::max(), std::numeric_limits<double>::lowest()};
-  const double largest_s = raw_row(std::min(shortest, tree.cutoff.rcut), tree.cutoff).s;
+  const double largest_s = raw_row(std::min(shortest, rcut), descriptor.cutoff).s;
   for (int t_i = 0; t_i < tree.n_types; ++t_i) {
     for (int t_j = 0; t_j < tree.n_types; ++t_j) {
       const auto pair = static_cast<std::size_t>(t_i * tree.n_types + t_j);
-      if (tree.network_of(t_i, t_j) != network) continue;
-      const bool has_pairs = tree.keep[pair] && tree.pair_keep[pair];  // else there are empty slots only
-      range.lo = std::min(range.lo, row_of(tree, static_cast<std::size_t>(t_i), 0.0));
-      range.hi = std::max(range.hi, row_of(tree, static_cast<std::size_t>(t_i), has_pairs ? largest_s : 0.0));
+      if (descriptor.network_of(t_i, t_j) != curve.network) continue;
+      const bool has_pairs = descriptor.keep[pair] && tree.pair_keep[pair];  // else there are empty slots only
+      const double empty = descriptor.empty_row(t_i);
+      range.lo = std::min(range.lo, empty);
+      range.hi = std::max(range.hi, has_pairs ? argument_of(descriptor, t_i, largest_s, shortest) : empty);
+      if (descriptor.kind == RowKind::radial && !descriptor.keep[pair]) {  // excluded neighbours have the row zero
+        range.lo = std::min(range.lo, 0.0);
+        range.hi = std::max(range.hi, 0.0);
+      }
     }
   }
   return range;
@@ -102,15 +124,15 @@ PairBasis build_pair_basis(const EnergyTree& tree, const CompressionRecord* reco
   if (record) check_record(tree, *record);
   made.spectral = record && record->spectral;
   const double tolerance = record ? record->table_tolerance : kRounding;
-  const std::size_t n_networks = tree.embedding.size();
+  const auto n_networks = static_cast<std::size_t>(tree.n_networks());
   made.tables.resize(n_networks);
   for (std::size_t k = 0; k < n_networks; ++k) {
-    made.ranks.push_back(made.spectral ? record->ranks[k] : tree.width);
+    const PairDescriptor& descriptor = descriptor_of(tree, static_cast<int>(k));
+    made.ranks.push_back(made.spectral ? record->ranks[k] : descriptor.width);
     const ArgumentRange range = argument_range(tree, static_cast<int>(k), shortest_of(tree, record));
-    Curve curve = make_curve(tree.embedding[k], made.spectral ? &record->basis[k] : nullptr, made.ranks[k]);
-    const double hi = std::max(range.hi, range.lo + kShortestRange), margin = kMargin * (hi - range.lo);
-    curve.lo = range.lo - margin;
-    curve.hi = hi + margin;
+    Curve curve = make_curve(descriptor, tree.curve(static_cast<int>(k)).network,
+                             made.spectral ? &record->basis[k] : nullptr, made.ranks[k]);
+    place_curve(descriptor, range, curve);
     const double most = kMostBytes / static_cast<double>(n_networks) / (6.0 * sizeof(double) * (made.ranks[k] + 7));
     FittedTable fitted = fit_table(curve, tolerance, static_cast<int>(std::min(most, 1e6)));
     if (fitted.table.n_intervals == 0) {

@@ -13,7 +13,7 @@ namespace deepmd {
 // G = c V_k (spectral). Each table reaches at least to the arguments of empty slots.
 struct PairBasis {
   bool spectral = false;
-  std::vector<QuinticTable<double>> tables;  // per network
+  std::vector<QuinticTable<double>> tables;  // per network, those of all descriptors in turn
   std::vector<int> ranks;                    // P_k per network: the table's channels
   std::vector<std::vector<double>> basis;    // V_k [P_k][width], orthonormal rows; empty if not spectral
   double largest_error = 0;                  // of a table against its network, relative to the largest value
@@ -21,7 +21,8 @@ struct PairBasis {
 };
 
 // Range of a network's argument: from an empty slot or a neighbour at the cutoff to a neighbour at distance `shortest`
-// (Angstrom), over all pairs of types that use the network. hi = lo if all of these are excluded.
+// (Angstrom), over all pairs of types that use the network. hi = lo if all of these are excluded. By distance: from
+// `shortest` to the cutoff. Networks are numbered through all descriptors.
 struct ArgumentRange {
   double lo = 0, hi = 0;
 };

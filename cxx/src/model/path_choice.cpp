@@ -59,7 +59,7 @@ OpenedPath open_fused(const ModelFile& file, EnergyTree tree, bool is_mixed, int
 }
 
 OpenedPath open_script(const ModelFile& file, const DeviceChoice& device) {
-  return {open_script_potential(file, device), "", file.metadata().selftest_tolerance};
+  return {open_script_potential(file, device), "", file.metadata().selftest_tolerance, ""};
 }
 
 // Nothing, with the reason, if the model does not allow the fused path.
@@ -83,7 +83,7 @@ std::optional<OpenedPath> try_fused(const ModelFile& file, bool is_mixed, int n_
 
 std::string OpenedPath::describe() const {
   const auto* fused = dynamic_cast<const FusedPotential*>(potential.get());
-  if (!fused) return text(potential->name(), ": ", potential->description());
+  if (!fused) return text(potential->name(), ": ", potential->description(), why_not.empty() ? "" : "; not fused: the model ", why_not);
   return text(potential->name(), ": ", description, ", ", fused->instruction_set(), ", ", fused->n_threads(),
               fused->n_threads() == 1 ? " thread; " : " threads; ", fused->bytes_of_model() / 1000000.0,
               " MB of tables and weights, ", fused->bytes_per_thread() / 1000000.0, " MB per thread, ",
@@ -103,7 +103,11 @@ OpenedPath open_path(const ModelFile& file, const PathChoice& choice) {
   }
   std::string why_not;
   if (auto fused = try_fused(file, is_mixed, choice.device.n_threads, &why_not)) return std::move(*fused);
-  if (is_automatic && !is_mixed) return open_script(file, choice.device);
+  if (is_automatic && !is_mixed) {
+    OpenedPath opened = open_script(file, choice.device);
+    opened.why_not = why_not;
+    return opened;
+  }
   throw Error(DEEPMD_ERROR_UNSUPPORTED, text(file.path(), " cannot run by the fused path", is_mixed ? " (precision mixed)" : "",
                                              ": the model ", why_not, "; use the path script or auto"));
 }

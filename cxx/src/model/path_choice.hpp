@@ -23,6 +23,7 @@ struct OpenedPath {
   std::unique_ptr<Potential> potential;
   std::string description;    // on one line: kind of embedding with its tolerance, precision
   double selftest_tolerance;  // eV and eV/Angstrom
+  std::string why_not;        // TorchScript for want of the fused path: the reason, to follow "the model"
 
   // The same with what is only known while running: instruction set, threads, memory.
   std::string describe() const;
