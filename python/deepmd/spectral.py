@@ -1,7 +1,7 @@
 """Spectral bases: the few directions in which the outputs of an embedding network move.
 
 Between two types, an embedding is a curve G(e) in R^M of one number e, the normalised radial entry of a neighbour, or
-its distance where a smooth factor by type makes it no smooth function of the former. Over the distances of atoms, it stays close to a space
+its inverse distance where a smooth factor by type makes it no smooth function of the former. Over the distances of atoms, it stays close to a space
 of few dimensions: with the rows of V [P, M] spanning it, G = c V to any accuracy, c = G V^T, and P numbers stand for M.
 The space is that of the largest singular vectors of samples of G and of its slope, so that forces are good too.
 """
@@ -71,8 +71,8 @@ def curves(descriptor: Any, shortest: float) -> list[Curve]:
 
 def typed_curves(block: Any, vectors: torch.Tensor, shortest: float) -> list[Curve]:
     """Those of one network for all types, with the vectors of the types [n_types, width]."""
-    by_distance = block.strip and block.smooth
-    one_side = block.one_side and not by_distance
+    by_inverse = block.strip and block.smooth
+    one_side = block.one_side and not by_inverse
     found = []
     for k in range(block.n_types if one_side else block.n_types**2):
         t_j, t_i = (k, 0) if one_side else divmod(k, block.n_types)
@@ -80,14 +80,15 @@ def typed_curves(block: Any, vectors: torch.Tensor, shortest: float) -> list[Cur
         def outputs(x: torch.Tensor, t_i: int = t_i, t_j: int = t_j) -> torch.Tensor:
             kinds = torch.zeros(len(x), dtype=torch.long)
             w, s = torch.zeros_like(x), x
-            if by_distance:
-                away = torch.cat([x, torch.zeros(len(x), 2, dtype=x.dtype)], dim=1)
+            if by_inverse:
+                r = 1.0 / x - block.protection
+                away = torch.cat([r, torch.zeros(len(x), 2, dtype=x.dtype)], dim=1)
                 s = (block.raw_rows(away)[:, :1] - block.davg[t_i, 0]) / block.dstd[t_i, 0]
                 w = block.weights(away).unsqueeze(1)
             return block.embed(s, kinds + t_i, kinds + t_j, w, vectors)
 
-        ends = (min(shortest, 0.9 * block.rcut), block.rcut)
-        found.append(Curve(outputs, *(ends if by_distance else radial_curve(block, k, one_side, shortest))))
+        ends = tuple(1.0 / (r + block.protection) for r in (block.rcut, min(shortest, 0.9 * block.rcut)))
+        found.append(Curve(outputs, *(ends if by_inverse else radial_curve(block, k, one_side, shortest))))
     return found
 
 

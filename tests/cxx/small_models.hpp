@@ -72,7 +72,7 @@ inline deepmd::PairDescriptor descriptor(Random& random, const Shape& shape, int
   made.n_types = shape.n_types;
   made.axis = shape.axis;
   made.width = shape.embedding.back();
-  made.one_side = shape.one_side && made.kind != deepmd::RowKind::by_distance;
+  made.one_side = shape.one_side && made.kind != deepmd::RowKind::by_inverse;
   made.joint_slots = shape.joint_slots;
   made.keep.assign(shape.n_types * shape.n_types, 1);
   for (int t = 0; t < shape.n_types; ++t) {
@@ -83,7 +83,7 @@ inline deepmd::PairDescriptor descriptor(Random& random, const Shape& shape, int
     if (shape.n_constants > 0) made.constants.push_back(random.normals(shape.n_constants, 1.0));
   }
   for (int k = 0; k < made.n_networks(); ++k) made.embedding.push_back(network(random, 1, shape.embedding, shape, false));
-  if (made.kind == deepmd::RowKind::by_distance) {
+  if (made.kind == deepmd::RowKind::by_inverse) {
     for (int k = 0; k < made.n_networks(); ++k) made.factors.push_back(random.normals(made.width, 0.7));
   }
   return made;
@@ -203,7 +203,7 @@ inline void add_neighbor(const deepmd::PairDescriptor& d, int t_i, int t_j, cons
   deepmd::switch_function(r, d.cutoff, w, slope);
   std::vector<double> g = run(d.embedding[k], {row[0]});
   for (int m = 0; m < d.width; ++m) {
-    if (d.kind == deepmd::RowKind::by_distance) g[m] *= 1.0 + d.factors[k][m] * w;
+    if (d.kind == deepmd::RowKind::by_inverse) g[m] *= 1.0 + d.factors[k][m] * w;
     if (d.kind == deepmd::RowKind::radial) {
       sums[m] += times * g[m];
       continue;

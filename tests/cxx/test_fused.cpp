@@ -182,9 +182,9 @@ namespace {
 
 using Kinds = std::vector<RowKind>;
 const Kinds kAllKinds[] = {{RowKind::radial},
-                           {RowKind::by_distance},
+                           {RowKind::by_inverse},
                            {RowKind::angular, RowKind::radial},
-                           {RowKind::radial, RowKind::by_distance, RowKind::angular}};
+                           {RowKind::radial, RowKind::by_inverse, RowKind::angular}};
 
 small::Shape shape_of(const Kinds& kinds) {
   small::Shape shape;
@@ -274,7 +274,7 @@ TEST(fused_kinds_of_descriptors_with_a_basis) {
       check_model(tree, *make(tree, 1, Precision::float64, &record), box, 1e-9, &judged);
     }
   }
-  for (const Kinds& kinds : {Kinds{RowKind::by_distance}, Kinds{RowKind::by_distance, RowKind::radial}}) {
+  for (const Kinds& kinds : {Kinds{RowKind::by_inverse}, Kinds{RowKind::by_inverse, RowKind::radial}}) {
     const EnergyTree tree = small::tree(shape_of(kinds), 14);
     small::Box box(11, 5.0, tree, 14);
     CompressionRecord record = spectral::record(tree, 8, 0.5);  // all channels: the model itself

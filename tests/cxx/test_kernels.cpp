@@ -102,7 +102,7 @@ template <class Real>
 void check_contraction(Isa isa, int n, int width) {
   const Neighbourhood<Real> some(n, width, static_cast<unsigned>(n + 100 * width));
   aligned_vector<Real> sums(4 * static_cast<std::size_t>(width), Real(0.5));
-  choose_contract<Real>(isa)({some.view, some.table.data(), width, sums.data(), width});
+  choose_contract<Real>(isa)({some.view, RowKind::angular, some.table.data(), width, sums.data(), width});
   aligned_vector<Real> d_row[4];
   Project<Real> project;
   project.rows = some.view, project.table = some.table.data(), project.width = width;

@@ -65,7 +65,7 @@ DEEPMD_INLINE void contract_body(const Contract<Real>& a) {
   contract_rows<Width, 4>(a);
 }
 
-// The lanes of one neighbour's sums, before they are added up: d_row, and d_argument behind it for tables by distance.
+// The lanes of one neighbour's sums, before they are added up: d_row, and d_argument behind it for tables by inverse distance.
 template <class V, RowKind kKind, class Real>
 DEEPMD_INLINE void project_neighbor(const Project<Real>& a, int k, V* lanes, int apart) {
   constexpr int kLanes = sizeof(V) / sizeof(Real);
@@ -102,7 +102,7 @@ DEEPMD_INLINE void project_neighbor(const Project<Real>& a, int k, V* lanes, int
     slopes += slope * (g0 * r0 + g1 * r1 + g2 * r2 + g3 * r3);
   }
   lanes[0] = s0;
-  if constexpr (kKind == RowKind::by_distance) {
+  if constexpr (kKind == RowKind::by_inverse) {
     lanes[4 * apart] = slopes * a.inverse_step;
   } else {
     lanes[0] += slopes * a.inverse_step;
@@ -116,7 +116,7 @@ template <class Width, RowKind kKind, class Real>
 DEEPMD_INLINE void project_rows(const Project<Real>& a) {
   using V = Vector<Real, Width::kBytes>;
   constexpr int kLanes = Width::kBytes / sizeof(Real);
-  constexpr int kSums = kKind == RowKind::radial ? 1 : kKind == RowKind::by_distance ? 5 : 4;
+  constexpr int kSums = kKind == RowKind::radial ? 1 : kKind == RowKind::by_inverse ? 5 : 4;
   alignas(kAlignment) V lanes[kSums * kLanes];
   const int end = padded(a.rows.n);
   for (int k = 0; k < end; k += kLanes) {
@@ -137,7 +137,7 @@ DEEPMD_INLINE void project_rows(const Project<Real>& a) {
 template <class Width, class Real>
 DEEPMD_INLINE void project_body(const Project<Real>& a) {
   if (a.kind == RowKind::radial) return project_rows<Width, RowKind::radial>(a);
-  if (a.kind == RowKind::by_distance) return project_rows<Width, RowKind::by_distance>(a);
+  if (a.kind == RowKind::by_inverse) return project_rows<Width, RowKind::by_inverse>(a);
   project_rows<Width, RowKind::angular>(a);
 }
 

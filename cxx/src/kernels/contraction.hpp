@@ -40,7 +40,7 @@ struct Project {
   const Real* g = nullptr;  // [4][stride]
   int stride = 0;
   Real* d_row[4] = {};
-  Real* d_argument = nullptr;  // by_distance only
+  Real* d_argument = nullptr;  // by_inverse only
 };
 
 template <class Real>

@@ -50,7 +50,7 @@ DEEPMD_INLINE void raw_rows(const MakeRows<Real>& a, const double* r2, RowLanes<
   for (int l = 0; l < kLanes; ++l) {
     const double r = std::sqrt(r2[l]);
     const RawRow row = raw_row(r, a.cutoff);
-    const double argument = a.kind == RowKind::by_distance ? r : (row.s - a.davg) * a.inverse_std_r;
+    const double argument = a.kind == RowKind::by_inverse ? 1.0 / (r + a.cutoff.protection) : (row.s - a.davg) * a.inverse_std_r;
     const double at = (argument - a.lo) * a.inverse_step;
     const double from_zero = at < 0.0 ? 0.0 : at;
     const double inside = from_zero > a.last ? a.last : from_zero;
@@ -98,7 +98,7 @@ DEEPMD_INLINE void make_rows_body(const MakeRows<Real>& args) {
   *a.beyond += sum_of_lanes<V, kLanes>(beyond);
 }
 
-template <class Width, bool kHasDistance, class Real>
+template <class Width, bool kHasInverse, class Real>
 DEEPMD_INLINE void chain_rule_of(const ChainRule<Real>& a) {
   using V = Vector<double, Width::kBytes>;
   constexpr int kLanes = Width::kBytes / sizeof(double);
@@ -112,9 +112,13 @@ DEEPMD_INLINE void chain_rule_of(const ChainRule<Real>& a) {
     const V d[3] = {load_as_double<V>(a.d_row[1] + i), load_as_double<V>(a.d_row[2] + i),
                     load_as_double<V>(a.d_row[3] + i)};
     const V along = r[0] * d[0] + r[1] * d[1] + r[2] * d[2];
+    const V inverse_r = load<V>(rows.inverse_r.data() + i);
     V along_r = d0 * load<V>(rows.d_row0.data() + i) + along * load<V>(rows.d_angular.data() + i);
-    if constexpr (kHasDistance) along_r += load_as_double<V>(a.d_distance + i);
-    const V radial = along_r * load<V>(rows.inverse_r.data() + i);
+    if constexpr (kHasInverse) {  // d/dr of 1 / (r + p) is its square, negative
+      const V inverse = inverse_r / (inverse_r * a.protection + 1.0);
+      along_r -= load_as_double<V>(a.d_inverse + i) * inverse * inverse;
+    }
+    const V radial = along_r * inverse_r;
     const V angular = load<V>(rows.angular.data() + i);
 #pragma GCC unroll 3
     for (int b = 0; b < 3; ++b) {
@@ -133,7 +137,7 @@ DEEPMD_INLINE void chain_rule_of(const ChainRule<Real>& a) {
 
 template <class Width, class Real>
 DEEPMD_INLINE void chain_rule_body(const ChainRule<Real>& a) {
-  if (a.d_distance) return chain_rule_of<Width, true>(a);
+  if (a.d_inverse) return chain_rule_of<Width, true>(a);
   chain_rule_of<Width, false>(a);
 }
 

@@ -56,8 +56,9 @@ struct ChainRule {
   const PairRows<Real>* rows = nullptr;
   std::size_t begin = 0, end = 0;
   const Real* d_row[4] = {};
-  const Real* d_distance = nullptr;  // dE/dr beside the rows, or null
-  double* gradient[3] = {};          // [end - begin] each
+  const Real* d_inverse = nullptr;  // dE/d(1 / (r + protection)) beside the rows, or null
+  double protection = 0;            // Angstrom
+  double* gradient[3] = {};         // [end - begin] each
   double* total = nullptr;   // [3][8]
   double* virial = nullptr;  // [9][8]
 };

@@ -25,7 +25,7 @@ struct Cutoff {
 // What a neighbour adds to a descriptor's sums, and of what its curve G is a function.
 enum class RowKind {
   angular,      // row (x) G; a row has four entries, normalised; G of the first one
-  by_distance,  // the same with G of the distance
+  by_inverse,   // the same with G of the inverse distance 1 / (r + protection)
   radial,       // G alone, of the normalised radial entry
 };
 

@@ -45,21 +45,17 @@ double largest_of(const std::vector<double>& values) {
   return largest;
 }
 
-// Where intervals begin and end; steps are at most half of lo where there is a knot, which keeps them off a pole at zero.
+// Where intervals begin and end.
 QuinticTable<double> place_nodes(const Curve& curve, int n_intervals) {
   QuinticTable<double> table;
   table.lo = curve.lo;
   table.hi = curve.hi;
   table.step = (curve.hi - curve.lo) / n_intervals;
   table.n_intervals = n_intervals;
-  if (!curve.has_knot) return table;
-  const double behind = curve.hi - curve.knot;
-  const int n_behind = static_cast<int>(std::ceil(behind / std::min(table.step, 0.5 * curve.lo)));
-  table.step = behind / n_behind;
-  const int first = static_cast<int>(std::floor((curve.lo - curve.knot) / table.step));
-  table.lo = curve.knot + first * table.step;
-  table.n_intervals = n_behind - first + 1;
-  table.hi = table.lo + table.n_intervals * table.step;
+  if (curve.knot <= curve.lo || curve.knot >= curve.hi) return table;
+  table.step = (curve.knot - curve.lo) / std::ceil((curve.knot - curve.lo) / table.step);
+  table.n_intervals = static_cast<int>(std::ceil((curve.hi - curve.lo) / table.step));
+  table.hi = curve.lo + table.n_intervals * table.step;
   return table;
 }
 

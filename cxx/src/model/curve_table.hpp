@@ -1,21 +1,21 @@
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <vector>
 
 #include "kernels/quintic_table.hpp"
 
 namespace deepmd {
 
-// A smooth curve in R^channels on [lo, hi]. Where its third derivative jumps, at `knot` and at hi, intervals have to meet:
-// then a table begins a little below lo and ends one interval behind hi.
+// A smooth curve in R^channels on [lo, hi]. Where its third derivative jumps, at a `knot`, intervals have to meet: then a
+// table may end a little behind hi.
 struct Curve {
   int channels = 0;
   double lo = 0, hi = 0;
   // Values c and derivatives c1, c2 [n][channels] at n points.
   std::function<void(int n, const double* e, double* c, double* c1, double* c2)> evaluate;
-  bool has_knot = false;
-  double knot = 0;  // below hi
+  double knot = -std::numeric_limits<double>::infinity();  // between lo and hi, else there is none
 };
 
 // Differences of a table to its curve at points between its nodes, relative to the curve's largest value (slope, or
@@ -27,7 +27,8 @@ struct TableError {
 };
 
 // Hermite polynomials of degree 5 on equal intervals: value, slope and curvature of the curve are met at each node, so
-// that the table is twice continuously differentiable. With a knot, about as many intervals as said.
+// that the table is twice continuously differentiable. With a knot, about as many
+// intervals as said.
 QuinticTable<double> build_table(const Curve& curve, int n_intervals);
 
 TableError table_error(const QuinticTable<double>& table, const Curve& curve);

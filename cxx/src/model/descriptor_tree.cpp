@@ -143,8 +143,8 @@ struct TypedCurves {
     if (of_types.n_in() != static_cast<int>(types.size())) unfit("has a network of types whose inputs are not the types");
     std::vector<double> f = evaluate_network(of_types, types);
     require_size(f, static_cast<std::size_t>(made.width), "the factors of the embedding");
-    made.embedding.push_back(made.kind == RowKind::by_distance ? network : with_factors(network, f));
-    if (made.kind == RowKind::by_distance) made.factors.push_back(std::move(f));
+    made.embedding.push_back(made.kind == RowKind::by_inverse ? network : with_factors(network, f));
+    if (made.kind == RowKind::by_inverse) made.factors.push_back(std::move(f));
   }
 };
 
@@ -170,8 +170,8 @@ PairDescriptor read_se_atten(const TreeNode& node, int n_types, bool is_v2) {
   const auto sel = node.get<nlohmann::json>("sel");
   for (const int n : sel.is_array() ? sel.get<std::vector<int>>() : std::vector<int>{sel.get<int>()}) made.sel[0] += n;
   const bool is_blind = node.get<bool>("type_one_side", false);  // to the centre's type
-  if (is_smooth) made.kind = RowKind::by_distance;
-  made.one_side = is_blind && !is_smooth;  // by distance, the centre's normalisation is part of the curve
+  if (is_smooth) made.kind = RowKind::by_inverse;
+  made.one_side = is_blind && !is_smooth;  // else the centre's normalisation is part of the curve
   for (int t_j = 0; t_j < n_types; ++t_j) {
     for (int t_i = 0; t_i < (made.one_side ? 1 : n_types); ++t_i) curves.add(is_blind ? -1 : t_i, t_j, made);
   }

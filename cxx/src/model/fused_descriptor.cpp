@@ -84,7 +84,7 @@ void FusedDescriptor<Real>::find_outside(int k, int type) {
     const RawRow raw = raw_row(distance, plan_->cutoff);
     const double radial = (raw.s - plan_->davg) * plan_->inverse_std_r;
     const bool is_row = plan_->kind != RowKind::radial;
-    OutsidePair pair{k, type, entry, plan_->kind == RowKind::by_distance ? distance : radial, {is_row ? radial : 1.0}};
+    OutsidePair pair{k, type, entry, plan_->kind == RowKind::by_inverse ? 1.0 / (distance + plan_->cutoff.protection) : radial, {is_row ? radial : 1.0}};
     const double at = (pair.argument - table.lo) * table.inverse_step;
     if (at >= -kOutside && at <= table.last + kOutside) continue;
     for (int b = 0; is_row && b < 3; ++b) pair.row[1 + b] = raw.angular * plan_->inverse_std_a * r[b];
@@ -213,7 +213,7 @@ void FusedDescriptor<Real>::outside_back(int k) {
         slope += g_b * pair.row[b] * c1[p];
       }
     }
-    d_row[plan_->kind == RowKind::by_distance ? 4 : 0] += slope;
+    d_row[plan_->kind == RowKind::by_inverse ? 4 : 0] += slope;
     for (int b = 0; b < 5; ++b) d_row_[b][pair.entry - pairs_->first[k]] = static_cast<Real>(d_row[b]);
   }
 }
@@ -254,7 +254,7 @@ void FusedDescriptor<Real>::neighbors_back(const int* atoms, const BlockSums& su
     chain.pairs = &pairs_->geometry, chain.rows = &rows_;
     chain.begin = begin, chain.end = end;
     for (int b = 0; b < 4; ++b) chain.d_row[b] = d_row_[b].data();
-    if (plan_->kind == RowKind::by_distance) chain.d_distance = d_row_[4].data();
+    if (plan_->kind == RowKind::by_inverse) chain.d_inverse = d_row_[4].data(), chain.protection = plan_->cutoff.protection;
     for (int b = 0; b < 3; ++b) chain.gradient[b] = gradient_[b].data();
     chain.total = total;
     chain.virial = sums.virial ? sums.virial : unused;

@@ -69,7 +69,7 @@ class FusedDescriptor {
   PairRows<Real> rows_;  // of one centre: made again for the way back, which is cheaper than keeping those of a block
   aligned_vector<Real> sums_, t_, g_t_;  // [m][rows][stride]
   aligned_vector<Real> spread_;
-  aligned_vector<Real> d_row_[5];        // of one centre; the last one is dE/d(distance) beside the rows
+  aligned_vector<Real> d_row_[5];        // of one centre; the last one is dE/d(inverse distance) beside the rows
   aligned_vector<double> gradient_[3];
   std::vector<OutsidePair> outside_;
   std::vector<double> outside_c_, outside_c1_;  // [outside][width]

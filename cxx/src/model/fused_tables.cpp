@@ -10,14 +10,16 @@
 namespace deepmd {
 namespace {
 
-constexpr double kRounding = 1e-12;  // relative to the largest value: tables of files that are not compressed
+// Relative to the largest value: tables of files that are not compressed. A curve of the inverse distance is made of
+// several factors, whose rounding errors a fine table would reproduce.
+constexpr double kRounding = 1e-12, kRoundingOfProducts = 1e-10;
 // Tables of an uncompressed file reach to this share of the shortest pair of the training data, or to this distance
 // where that is unknown: closer pairs are answered by the networks.
 constexpr double kReach = 0.5;
 constexpr double kUnknownReach = 0.5;  // Angstrom
 constexpr double kMargin = 1e-6;      // of the range, at both ends, for arguments that are off by rounding
 constexpr double kShortestRange = 0.1;  // of a table: on less, rounding would spoil the slopes
-constexpr double kLongestReach = 0.9;   // of the cutoff, for tables by distance
+constexpr double kLongestReach = 0.9;   // of the cutoff, for tables by inverse distance
 constexpr double kMostBytes = 512.0 * 1024 * 1024;  // of all tables
 
 // c = G V^T for points of one curve; `basis` [rank][width], null: c = G.
@@ -74,8 +76,13 @@ double shortest_of(const EnergyTree& tree, const CompressionRecord* record) {
   return tree.min_pair_distance > 0 ? kReach * tree.min_pair_distance : kUnknownReach;
 }
 
+bool has_products(const EnergyTree& tree) {
+  return std::any_of(tree.descriptors.begin(), tree.descriptors.end(),
+                     [](const PairDescriptor& each) { return each.kind == RowKind::by_inverse; });
+}
+
 std::string describe(const EnergyTree& tree, const CompressionRecord* record) {
-  if (!record) return text("table to rounding (", kRounding, ")");
+  if (!record) return text("table to rounding (", has_products(tree) ? kRoundingOfProducts : kRounding, ")");
   if (!record->spectral) return text("exact table to ", record->tolerance, " eV/A");
   const auto range = std::minmax_element(record->ranks.begin(), record->ranks.end());
   const std::string ranks =
@@ -86,11 +93,13 @@ std::string describe(const EnergyTree& tree, const CompressionRecord* record) {
 }
 
 void place_curve(const PairDescriptor& descriptor, const ArgumentRange& range, Curve& curve) {
-  curve.has_knot = descriptor.kind == RowKind::by_distance;
-  curve.knot = descriptor.cutoff.rcut_smth;
   const double hi = std::max(range.hi, range.lo + kShortestRange), margin = kMargin * (hi - range.lo);
   curve.lo = range.lo - margin;
-  curve.hi = curve.has_knot ? range.hi : hi + margin;
+  curve.hi = hi + margin;
+  if (descriptor.kind != RowKind::by_inverse) return;
+  curve.lo = range.lo;  // the cutoff, another jump of the third derivative
+  curve.hi = range.hi + margin;
+  curve.knot = argument_of(descriptor, 0, 0.0, descriptor.cutoff.rcut_smth);
 }
 
 }  // namespace
@@ -99,7 +108,9 @@ ArgumentRange argument_range(const EnergyTree& tree, int network, double shortes
   const NumberedCurve curve = tree.curve(network);
   const PairDescriptor& descriptor = tree.descriptors[static_cast<std::size_t>(curve.descriptor)];
   const double rcut = descriptor.cutoff.rcut;
-  if (descriptor.kind == RowKind::by_distance) return {std::min(shortest, kLongestReach * rcut), rcut};
+  if (descriptor.kind == RowKind::by_inverse) {
+    return {argument_of(descriptor, 0, 0.0, rcut), argument_of(descriptor, 0, 0.0, std::min(shortest, kLongestReach * rcut))};
+  }
   ArgumentRange range{std::numeric_limits<double>::max(), std::numeric_limits<double>::lowest()};
   const double largest_s = raw_row(std::min(shortest, rcut), descriptor.cutoff).s;
   for (int t_i = 0; t_i < tree.n_types; ++t_i) {
@@ -123,7 +134,6 @@ PairBasis build_pair_basis(const EnergyTree& tree, const CompressionRecord* reco
   PairBasis made;
   if (record) check_record(tree, *record);
   made.spectral = record && record->spectral;
-  const double tolerance = record ? record->table_tolerance : kRounding;
   const auto n_networks = static_cast<std::size_t>(tree.n_networks());
   made.tables.resize(n_networks);
   for (std::size_t k = 0; k < n_networks; ++k) {
@@ -133,6 +143,8 @@ PairBasis build_pair_basis(const EnergyTree& tree, const CompressionRecord* reco
     Curve curve = make_curve(descriptor, tree.curve(static_cast<int>(k)).network,
                              made.spectral ? &record->basis[k] : nullptr, made.ranks[k]);
     place_curve(descriptor, range, curve);
+    const double finest = descriptor.kind == RowKind::by_inverse ? kRoundingOfProducts : 0.0;
+    const double tolerance = std::max(record ? record->table_tolerance : kRounding, finest);
     const double most = kMostBytes / static_cast<double>(n_networks) / (6.0 * sizeof(double) * (made.ranks[k] + 7));
     FittedTable fitted = fit_table(curve, tolerance, static_cast<int>(std::min(most, 1e6)));
     if (fitted.table.n_intervals == 0) {

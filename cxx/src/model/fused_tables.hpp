@@ -21,8 +21,8 @@ struct PairBasis {
 };
 
 // Range of a network's argument: from an empty slot or a neighbour at the cutoff to a neighbour at distance `shortest`
-// (Angstrom), over all pairs of types that use the network. hi = lo if all of these are excluded. By distance: from
-// `shortest` to the cutoff. Networks are numbered through all descriptors.
+// (Angstrom), over all pairs of types that use the network. hi = lo if all of these are excluded. By inverse
+// distance: from the cutoff to `shortest`. Networks are numbered through all descriptors.
 struct ArgumentRange {
   double lo = 0, hi = 0;
 };

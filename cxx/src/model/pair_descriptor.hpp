@@ -9,7 +9,7 @@ namespace deepmd {
 
 // A descriptor that is made of sums over pairs, in float64. For each ordered pair of types there is a curve G; with the
 // normalised rows R_j and the slots that hold no neighbour, which are real neighbours of row (R_0, 0, 0, 0),
-//   angular, by_distance:  D = T^T T_<,  T = (1/N) sum_j R_j (x) G_j,  T_< its first `axis` columns, N the total of sel;
+//   angular, by_inverse:  D = T^T T_<,  T = (1/N) sum_j R_j (x) G_j,  T_< its first `axis` columns, N the total of sel;
 //   radial:                D = (1/5N) sum_j G_j.
 // This is what all kinds of input are lowered to: see descriptor_tree.cpp.
 struct PairDescriptor {
@@ -25,7 +25,7 @@ struct PairDescriptor {
   // [n_types][n_types] (centre, neighbour): 0 where the descriptor excludes the pair: its row is zero, its slot is used
   std::vector<char> keep;
   std::vector<DenseNetwork> embedding;       // [n_types], or [n_types^2] with number t_j * n_types + t_i
-  std::vector<std::vector<double>> factors;  // by_distance: f [width] per network, G = N(R_0) (1 + f w), w the switch
+  std::vector<std::vector<double>> factors;  // by_inverse: f [width] per network, G = N(R_0) (1 + f w), w the switch
   // [n_types]: numbers that follow D as inputs of the fitting network, by the centre's type; empty if there are none
   std::vector<std::vector<double>> constants;
 
@@ -39,7 +39,8 @@ struct PairDescriptor {
 
 // Argument of the curves for a pair of raw entry s at distance r.
 inline double argument_of(const PairDescriptor& descriptor, int t_i, double s, double r) {
-  return descriptor.kind == RowKind::by_distance ? r : (s - descriptor.davg_r[t_i]) / descriptor.std_r[t_i];
+  if (descriptor.kind == RowKind::by_inverse) return 1.0 / (r + descriptor.cutoff.protection);
+  return (s - descriptor.davg_r[t_i]) / descriptor.std_r[t_i];
 }
 
 // Curve k at n arguments: values g and derivatives g1, g2 [n][width]; g1 and g2 may be null.

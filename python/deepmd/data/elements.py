@@ -16,7 +16,7 @@ def density(elements: dict[str, int], smallest: float, largest: float) -> tuple[
     return mass / largest * _AMU_PER_A3_IN_G_PER_CM3, mass / smallest * _AMU_PER_A3_IN_G_PER_CM3
 
 
-def expected_distance(first: str, second: str) -> float | None:
+def expected_inverse(first: str, second: str) -> float | None:
     """Sum of the covalent radii (A); None for noble gases and for names that are no elements."""
     from ase.data import atomic_numbers, covalent_radii
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from deepmd.data import virial_hint
 from deepmd.data.distances import pair_finder
-from deepmd.data.elements import density, expected_distance
+from deepmd.data.elements import density, expected_inverse
 from deepmd.data.finite import first_bad
 from deepmd.data.neighbor_stat import evenly, real_frames
 from deepmd.data.system import System
@@ -180,7 +180,7 @@ class Inspection:
             where = self.system.file_of("positions", frame)
             pair = _pair_name(code, names)
             self.report.distances[pair] = {"distance": distance, "atoms": [i, j], "where": where}
-            usual = expected_distance(*pair.split("-", 1))
+            usual = expected_inverse(*pair.split("-", 1))
             if usual is not None:
                 ratios.append(distance / usual)
                 if distance < 0.5 * usual:

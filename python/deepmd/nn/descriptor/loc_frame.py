@@ -96,8 +96,8 @@ class DescriptorLocFrame(nn.Module):
         unit = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
         for t, rule in enumerate(self.rules):
             atoms = torch.nonzero(types_i == t).flatten()
-            one = self.by_distance(table[atoms], self.candidates[t][0], r)
-            two = self.by_distance(table[atoms], self.candidates[t][1], r)
+            one = self.by_inverse(table[atoms], self.candidates[t][0], r)
+            two = self.by_inverse(table[atoms], self.candidates[t][1], r)
             if one.shape[1] <= rule[2] or two.shape[1] <= rule[5]:
                 continue
             start = one[:, rule[2]]
@@ -111,7 +111,7 @@ class DescriptorLocFrame(nn.Module):
             second[atoms] = torch.where(found, end, torch.full_like(end, n))
         return first, second
 
-    def by_distance(self, table: Tensor, columns: list[int], r: Tensor) -> Tensor:
+    def by_inverse(self, table: Tensor, columns: list[int], r: Tensor) -> Tensor:
         """Candidates of some atoms, nearest first."""
         pairs = table[:, torch.tensor(columns, dtype=torch.long, device=table.device)]
         return pairs.gather(1, torch.argsort(r[pairs], dim=1, stable=True))
