@@ -1,9 +1,9 @@
 """A training step of every kind of model against the peer's, for the same input and the same data.
 
 The inputs are those of `examples`, on the data of the kind where `DEEPMD_SHARED_DATA` has them. The cost of a step is
-the difference between a long and a short run, so that start-up and statistics drop out. Each of the peer's backends
-that knows the kind is tried; the ratio is to the fastest. On a busy machine processor times mean something, and wall
-times nothing.
+taken between two lines of the log of one run, N and 2 N steps after its start, so that start-up, statistics and the
+first steps drop out. Each of the peer's backends that knows the kind is tried; the ratio is to the fastest. On a busy
+machine processor times mean something, and wall times nothing.
 """
 
 from __future__ import annotations
@@ -11,21 +11,26 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import HERE, Timing, header, interleave, number, our_bin, ratio, run, table
+from harness import HERE, environment_of, header, interleave, number, our_bin, ratio, run, table
 from inputs import shared_data, water_systems
 from peer import peer_bin, peer_versions
 
 EXAMPLES = HERE.parent / "examples"
-LENGTHS, HEAVY, QUICK = (20, 120), (6, 26), (3, 13)
+STEPS, HEAVY, QUICK = 100, 25, 10
+BATCH = re.compile(rb"[Bb]atch\s+(\d+):")
 MB = 1 << 20
 
 
@@ -93,7 +98,7 @@ def input_of(kind: Kind, systems: list[str], steps: int) -> dict[str, Any]:
     for section in training.get("data_dict", {"": training}).values():
         section.pop("validation_data", None)
         section["training_data"] |= {"systems": systems}
-    training |= {"numb_steps": steps, "disp_freq": 1000000, "save_freq": 1000000}
+    training |= {"numb_steps": steps, "disp_freq": max(steps // 2, 1), "save_freq": 1000000}
     return config
 
 
@@ -144,33 +149,43 @@ class Cost:
     memory: int  # bytes
 
 
-def programs(kind: Kind) -> dict[str, list[Any]]:
+def programs(kind: Kind, backends: list[str]) -> dict[str, list[Any]]:
     """Commands by name: ours, and the peer's backends that know the kind."""
-    peers = {f"peer {name}": [peer_bin() / "dp", f"--{name}"] for name in kind.backends}
+    peers = {f"peer {name}": [peer_bin() / "dp", f"--{name}"] for name in kind.backends if name in backends}
     return {"ours": [our_bin() / "dp"], **peers}
 
 
-def train(command: list[Any], folder: Path, config: dict[str, Any], steps: int) -> Timing:
+def processor_seconds(pid: int) -> float:
+    """What a process has used so far, with its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def step_cost(command: list[Any], folder: Path, config: dict[str, Any], n: int) -> Cost | str:
+    """The cost of a step between steps n and 2 n, or the last line of what went wrong."""
     config = copy.deepcopy(config)
-    config["training"]["numb_steps"] = steps
+    config["training"] |= {"numb_steps": 2 * n, "disp_freq": n}
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(EXAMPLES / "models" / "table.txt", folder)
     (folder / "input.json").write_text(json.dumps(config))
-    command = [*command, "train", "--skip-neighbor-stat", "input.json"]
-    return run(command, folder, threads=1, cores=1, check=False)
-
-
-def step_cost(command: list[Any], folder: Path, config: dict[str, Any], lengths: tuple[int, int]) -> Cost | str:
-    """The cost of a step, or the last line of what went wrong."""
-    runs = []
-    for steps in lengths:
-        runs.append(train(command, folder, config, steps))
-        if runs[-1].status:
-            lines = [line.strip() for line in runs[-1].output.splitlines() if line.strip()]
-            return lines[-1][:120] if lines else f"exit status {runs[-1].status}"
-    n = lengths[1] - lengths[0]
-    cpu, wall = (1000 * (getattr(runs[1], key) - getattr(runs[0], key)) / n for key in ("cpu", "wall"))
-    return Cost(cpu, wall, runs[1].memory)
+    environment = environment_of(command[0], threads=1)
+    core = max(os.sched_getaffinity(0))
+    marks: dict[int, tuple[float, float]] = {}
+    lines: list[str] = []
+    process = subprocess.Popen(
+        [str(word) for word in (*command, "train", "--skip-neighbor-stat", "input.json")], cwd=folder, env=environment,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    )  # fmt: skip
+    for line in process.stdout:
+        if found := BATCH.search(line):
+            marks.setdefault(int(found[1]), (processor_seconds(process.pid), time.perf_counter()))
+        lines = [*lines, line.decode(errors="replace").strip()][-20:]
+    _, status, usage = os.wait4(process.pid, 0)
+    if status or not {n, 2 * n} <= marks.keys():
+        return next((line for line in reversed(lines) if line), f"exit status {status}")[:120]
+    cpu, wall = (1000 * (marks[2 * n][k] - marks[n][k]) / n for k in range(2))
+    return Cost(cpu, wall, usage.ru_maxrss * 1024)
 
 
 def rows_of(name: str, args: argparse.Namespace, folder: Path) -> Iterator[list[str]]:
@@ -181,19 +196,19 @@ def rows_of(name: str, args: argparse.Namespace, folder: Path) -> Iterator[list[
         print(f"{name}: left out, its data are not here; set DEEPMD_SHARED_DATA", file=sys.stderr)
         return
     config = settle(kind, folder / "settle", systems)
-    lengths = args.steps or (QUICK if args.quick else HEAVY if kind.heavy else LENGTHS)
+    n = args.steps or (QUICK if args.quick else HEAVY if kind.heavy else STEPS)
     found: dict[str, list[Cost]] = {}
 
     def measure(who: str, command: list[Any]) -> float:
-        cost = step_cost(command, folder / who.replace(" ", "_"), config, lengths)
+        cost = step_cost(command, folder / who.replace(" ", "_"), config, n)
         if isinstance(cost, str):
             print(f"{name}: {who} does not run: {cost}", file=sys.stderr)
             return 0.0
         found.setdefault(who, []).append(cost)
         return cost.cpu
 
-    tasks = {who: (lambda who=who, c=command: measure(who, c)) for who, command in programs(kind).items()}
-    interleave(tasks, args.repeats)
+    commands = programs(kind, args.backends)
+    interleave({who: (lambda who=who: measure(who, commands[who])) for who in commands}, args.repeats)
     yield row(name, found)
 
 
@@ -226,7 +241,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="KIND", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps", type=int, nargs=2, metavar=("SHORT", "LONG"), help="lengths of the two runs")
+    parser.add_argument("--steps", type=int, metavar="N", help="how many steps are timed, after as many others")
+    parser.add_argument("--backends", nargs="+", default=["tf", "pt"], help="of the peer")
     parser.add_argument("--quick", action="store_true", help="one round of very short runs")
     args = parser.parse_args()
     args.repeats = 1 if args.quick else args.repeats
