@@ -81,7 +81,7 @@ FOLDERS = {
 def systems_of(kind: Kind) -> list[str] | None:
     """The data of a kind; None where they are not here."""
     if kind.data == "water":
-        return water_systems()[0]
+        return water_systems()[0][:1]
     data = shared_data()
     folder = data / FOLDERS[kind.data] if data else None
     return [str(folder)] if folder is not None and folder.is_dir() else None
