@@ -272,6 +272,20 @@ def test_axes_without_a_cell_vector(model, judge):
     np.testing.assert_allclose(atoms.get_forces(), judge.evaluate(**frame.as_input())["forces"], atol=1e-9)
 
 
+def test_a_periodic_axis_without_a_vector_is_refused_and_left_handed_cells_are_turned(model):
+    atoms = atoms_of(make_frames()["molecule"])
+    atoms.calc = DP(model)
+    atoms.pbc = True
+    with pytest.raises(InputError, match="periodic along a, b, c"):
+        atoms.get_potential_energy()
+    atoms = atoms_of(make_frames()["skewed"])
+    atoms.calc = DP(model)
+    forces, stress = atoms.get_forces(), atoms.get_stress()
+    atoms.set_cell(atoms.cell.array[[1, 0, 2]])
+    np.testing.assert_allclose(atoms.get_forces(), forces, atol=1e-10)
+    np.testing.assert_allclose(atoms.get_stress(), stress, atol=1e-10)
+
+
 def test_a_moving_trajectory_stays_right_with_the_kept_list(model, judge):
     frame = make_frames()["skewed"]
     atoms = atoms_of(frame)
@@ -316,6 +330,10 @@ def test_parameters_come_from_info(folder):
     atoms.info = {"fparam": [0.2, 0.4], "aparam": aparam}
     expected = Judge(make_tree(PARAMETERS)).evaluate(frame.positions, frame.types, None, None, [0.2, 0.4], aparam)
     assert atoms.get_potential_energy() == pytest.approx(expected["energy"], abs=1e-10)
+    aparam[0] = 3.0  # in the place of the array that the results above were computed with
+    changed = Judge(make_tree(PARAMETERS)).evaluate(frame.positions, frame.types, None, None, [0.2, 0.4], aparam)
+    assert abs(changed["energy"] - expected["energy"]) > 1e-6
+    assert atoms.get_potential_energy() == pytest.approx(changed["energy"], abs=1e-10)
 
 
 def test_molecular_dynamics_conserves_energy(model):
