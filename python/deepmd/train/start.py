@@ -11,6 +11,7 @@ import numpy as np
 
 from deepmd import exchange, foreign_checkpoint, model_file
 from deepmd.errors import InputError, ModelError
+from deepmd.infer.opening import find_model
 from deepmd.nn.model import deserialize
 from deepmd.train import checkpoint
 from deepmd.train.origin import RANDOM, Origin
@@ -30,9 +31,9 @@ def read(origin: Origin) -> tuple[Any, dict[str, Any] | None]:
         tree = exchange.read_tree(origin.path)
         exchange.check_supported(tree)
         return deserialize(tree["model"]), None
-    if origin.kind == "init_frz_model" or (origin.finetune and suffix == ".pth"):
+    if origin.kind == "init_frz_model" or (origin.finetune and suffix in (".pth", ".pb")):
         check_branch(origin)
-        return deserialize(model_file.read(origin.path).tree), None
+        return deserialize(model_file.read(find_model(origin.path)).tree), None
     path = checkpoint.find_checkpoint(origin.path)
     if foreign_checkpoint.is_foreign(path):
         if origin.kind == "restart":
