@@ -48,10 +48,12 @@ class NpyArray:
 
     def __init__(self, path: str):
         self.where = path
+        self._file = os.path.abspath(path)  # the process may go to another folder before it reads values
+        self._stamp = file_stamp(path)
         self.shape, self._fortran, self._dtype, self._offset = _read_header(path)
 
     def rows(self, frames: np.ndarray | slice | None, n_frames: int) -> np.ndarray:
-        values = _open_array(self.where, self.shape, self._fortran, self._dtype, self._offset)
+        values = _open_array(self._file, self._stamp, self.shape, self._fortran, self._dtype, self._offset)
         flat = values.reshape(n_frames, -1)
         return flat if frames is None else flat[frames]
 
@@ -96,6 +98,15 @@ class Hdf5Array:
         return np.asarray(self._dataset[unique]).reshape(len(unique), -1)[inverse]
 
 
+def file_stamp(path: str) -> tuple[int, ...]:
+    """What changes when a file is replaced or written again; zeros where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return (0,)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def _read_header(path: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     try:
         with open(path, "rb") as handle:
@@ -137,8 +148,11 @@ def _first_line(error: Exception) -> str:
 
 
 @lru_cache(maxsize=_OPEN_ARRAYS)
-def _open_array(path: str, shape: tuple[int, ...], fortran: bool, dtype: np.dtype, offset: int) -> np.ndarray:
+def _open_array(
+    path: str, stamp: tuple[int, ...], shape: tuple[int, ...], fortran: bool, dtype: np.dtype, offset: int
+) -> np.ndarray:
     """The values of a file: small ones read, large ones mapped, which costs more to set up than a short read."""
+    del stamp  # a file that was written again since is another one
     count = math.prod(shape)
     order = "F" if fortran else "C"
     try:
