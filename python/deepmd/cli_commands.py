@@ -177,6 +177,7 @@ def _gui(parser: Parser) -> None:
 
 
 def _compress(parser: Parser) -> None:
+    parser.add_argument("INPUT", nargs="?", help="training input, as older manuals write it; see -t")
     parser.add_argument("-i", "--input", metavar="FILE", default="frozen_model", help="model (default: %(default)s)")
     parser.add_argument(
         "-o", "--output", metavar="FILE", default="frozen_model_compressed", help="result (default: %(default)s)"

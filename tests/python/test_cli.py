@@ -231,8 +231,11 @@ def test_exit_statuses(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert run(DataError("a.npy: got\nnothing")) == 2
     assert capsys.readouterr().err == "dp: error: a.npy: got nothing\n"
     assert run(KeyboardInterrupt()) == 130
-    with pytest.raises(ZeroDivisionError):
-        run(ZeroDivisionError())
+    assert run(PermissionError(13, "Permission denied", "out.npy")) == run(OSError(28, "No space left")) == 2
+    assert capsys.readouterr().err.startswith("dp: error: out.npy: Permission denied")
+    for bug in (ZeroDivisionError(), OSError(9, "Bad file descriptor")):
+        with pytest.raises(type(bug)):
+            run(bug)
 
 
 def test_no_traceback_for_a_user_and_one_for_a_bug() -> None:

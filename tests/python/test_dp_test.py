@@ -9,6 +9,7 @@ import pytest
 from deepmd import plots
 from deepmd import test as dp_test
 from deepmd.errors import DeepmdError, InputError
+from deepmd.measure.pairs import detail_path
 from reference.tiny_models import jittered, make_tree
 
 pytest.importorskip("deepmd._core", reason="the compiled core is not built")
@@ -127,7 +128,8 @@ def test_atomic_energies(tmp_path, model, model_file, caplog):
 def test_detail_files(tmp_path, model, model_file, caplog):
     n_a = write_system(tmp_path / "a", model, 2, {"energy": 1.0})
     n_b = write_system(tmp_path / "b", model, 1, {"energy": 1.0}, counts=(3, 2, 2))
-    prefix = tmp_path / "detail.old"  # what follows the dot is replaced
+    prefix = tmp_path / "detail.out"
+    (tmp_path / "detail.h.out").write_text("of an earlier test")
     for _ in range(2):  # a second run does not append to the first
         dp_test.main(options(model_file, tmp_path, detail_file=str(prefix)))
     e = (tmp_path / "detail.e.out").read_text().splitlines()
@@ -141,6 +143,8 @@ def test_detail_files(tmp_path, model, model_file, caplog):
     assert header.startswith(f"# {tmp_path / 'a'}: data_vxx data_vxy data_vxz data_vyx") and header.endswith("pred_vzz")
     stress = np.loadtxt(tmp_path / "detail.s.out", encoding="utf-8")
     np.testing.assert_allclose(stress[0] * -(6 * 6.5 * 7), np.loadtxt(tmp_path / "detail.v.out")[0])
+    assert not (tmp_path / "detail.h.out").exists()
+    assert detail_path("water_0.5", ".e.out").name == "water_0.5.e.out"  # beside water_0.6
     assert "(eV/Å^3)" in (tmp_path / "detail.s.out").read_text(encoding="utf-8").splitlines()[0]
 
 
