@@ -161,7 +161,9 @@ NodeShare share_of_node(MPI_Comm world, int n_worlds) {
   MPI_Comm_free(&node);
   for (const char* name : {"DP_INTRA_OP_PARALLELISM_THREADS", "OMP_NUM_THREADS"}) {
     const char* value = std::getenv(name);
-    if (value != nullptr && std::atoi(value) > 0) share.n_threads = std::atoi(value);
+    if (value == nullptr || std::atoi(value) <= 0) continue;
+    share.n_threads = std::atoi(value);
+    break;
   }
   return share;
 }
