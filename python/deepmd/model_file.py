@@ -186,6 +186,13 @@ def foreign(content: bytes) -> str:
             "this is a TorchScript archive without our checksum: damaged, cut short or written by another program; "
             "freeze it anew, or convert a DeePMD-kit model by way of .dp with dp convert-backend"
         )
+    if content.startswith(b"version https://git-lfs"):
+        return "this is a Git LFS pointer, not the model itself; run git lfs pull"
+    if content.startswith(b"\n") and not content[:4096].isascii():  # the nodes of a graph, as a protocol buffer
+        return (
+            "this looks like a TensorFlow graph (.pb), expected a frozen model; let DeePMD-kit write "
+            "dp convert-backend model.pb model.dp, then run dp convert-backend model.dp graph.pth here"
+        )
     return "this is no frozen model, expected a file written by dp freeze"
 
 

@@ -2,10 +2,13 @@
 
 import copy
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import deepmd
 import numpy as np
 import pytest
+from deepmd import model_file
 from deepmd.errors import DeepmdError, InputError, ModelError
 from reference.dp_numpy import Judge
 from reference.tiny_models import Options, make_frames, make_tree
@@ -179,6 +182,20 @@ def test_trees_are_evaluated_through_a_temporary_freeze(folder, judge):
     frame = make_frames()["molecule"]
     energy = DeepPot(folder / "model.dp").eval(frame.positions, None, frame.types)[0][0, 0]
     assert energy == pytest.approx(judge.evaluate(frame.positions, frame.types)["energy"], abs=1e-10)
+
+
+def test_names_of_older_manuals_find_the_model(folder, tmp_path, model):
+    shutil.copy(folder / "plain.pth", tmp_path / "graph.pth")
+    name, expected = tmp_path / "graph.pb", model.get_rcut()
+    assert DeepPot(name).get_rcut() == expected  # only graph.pth is there
+    model_file.answer_to(name, tmp_path / "graph.pth")
+    assert name.is_symlink() and DeepEval(name).get_rcut() == deepmd.DeepPotential(str(name)).get_rcut() == expected
+    name.unlink()
+    name.write_bytes(b"\n\x83\x01\n\x0fo_wfc\x12\x00")
+    model_file.answer_to(name, tmp_path / "graph.pth")
+    assert name.read_bytes().startswith(b"\n\x83")
+    with pytest.raises(ModelError, match="TensorFlow graph"):
+        DeepPot(name)
 
 
 def test_checkpoints_are_evaluated_through_a_temporary_freeze(folder):

@@ -249,7 +249,10 @@ class Trainer:
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         del frame
+        if self._signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt  # Ctrl-C once more: at once, without a checkpoint
         self._signal = number
+        log.warning("%s: this step is finished and saved, which may take a moment", signal.Signals(number).name)
 
     def _leave(self) -> None:
         if self._saved_step != self.setup.step:
