@@ -219,7 +219,7 @@ def _eval_desc(parser: Parser) -> None:
     parser.add_argument("-m", "--model", metavar="FILE", default="frozen_model", help="model (default: %(default)s)")
     _systems(parser)
     parser.add_argument("-o", "--output", metavar="DIR", default="desc", help="folder of results (default: desc)")
-    parser.add_argument("--dtype", choices=("fp32", "fp64", "native"), help="type of the numbers")
+    parser.add_argument("--dtype", choices=("fp32", "fp64", "native"), default="fp64", help="type of the numbers")
     _branch(parser)
 
 
@@ -296,8 +296,8 @@ COMMANDS = [
         _change_bias,
         "deepmd.change_bias:main",
     ),
-    Command("eval-desc", "write descriptors", _eval_desc, refusal="there is no replacement for it here yet"),
-    Command("embed", "write features of atoms", _eval_desc, refusal="there is no replacement for it here yet"),
+    Command("eval-desc", "write the descriptors of all atoms", _eval_desc, "deepmd.eval_desc:main"),
+    Command("embed", "write features of atoms", _eval_desc, refusal="`dp eval-desc` writes descriptors"),
     Command("convert-from", "convert an old TensorFlow model", _convert_from, refusal=_NO_TENSORFLOW),
     Command("transfer", "move weights between TensorFlow models", _transfer, refusal=_NO_TENSORFLOW),
     Command("train-nvnmd", "train for NVNMD hardware", _train_nvnmd, refusal="use `dp train` for other hardware"),
@@ -305,6 +305,6 @@ COMMANDS = [
         "pretrained",
         "fetch a pretrained model",
         _pretrained,
-        refusal="the pretrained models use descriptors that do not run here yet",
+        refusal="fetch the checkpoint; `dp convert-backend model.pt graph.pth` reads those whose parts run here",
     ),
 ]

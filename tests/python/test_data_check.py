@@ -343,6 +343,13 @@ def test_values_of_another_unit_are_warned_of(factor, stem, words, tmp_path, tin
     assert any(words in line for line in report.warnings + report.faults)
 
 
+def test_energies_of_single_precision_are_warned_of(tmp_path, tiny):
+    made = tiny(n_frames=3)
+    made["data"]["energy"] = np.float32(made["data"]["energy"] - 29944.3)
+    report = check_systems(load_systems(str(write_system(tmp_path / "a", made["types"], ["O", "H"], made["data"]))))
+    assert [line for line in report.warnings if "single precision" in line and "2e-04 eV per atom" in line]
+
+
 def lennard_jones(positions: np.ndarray, cell: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Forces and virial -dE/d(strain) of a Lennard-Jones fluid."""
     from deepmd.data.distances import numpy_pairs

@@ -6,8 +6,9 @@ import logging
 
 import numpy as np
 import pytest
-from deepmd import plots
+from deepmd import eval_desc, plots
 from deepmd import test as dp_test
+from deepmd.data import load_systems
 from deepmd.errors import DeepmdError, InputError
 from deepmd.measure.pairs import detail_path
 from reference.tiny_models import jittered, make_tree
@@ -175,6 +176,19 @@ def test_ways_to_name_systems(tmp_path, model, model_file):
                          ({"train_data": str(tmp_path / "list")}, "training_data/systems")):  # fmt: skip
         with pytest.raises(InputError, match=words):
             dp_test.main(options(model_file, "nowhere", **other))
+
+
+def test_descriptors_are_written_for_each_system(tmp_path, model, model_file):
+    n_a = write_system(tmp_path / "a" / "water", model, 2, {})
+    write_system(tmp_path / "b" / "water", model, 1, {}, counts=(3, 2, 2))
+    eval_desc.main(options(model_file, tmp_path, head=None, output=str(tmp_path / "d/e"), dtype="fp32"))
+    assert sorted(path.name for path in (tmp_path / "d/e").iterdir()) == ["a_water.npy", "b_water.npy"]
+    rows = np.load(tmp_path / "d/e/a_water.npy")
+    (system, _) = load_systems(str(tmp_path), model.get_type_map())
+    data = system.frames([1], ())
+    expected = model.eval_descriptor(data["positions"], data["cell"], system.types)
+    assert rows.dtype == np.float32 and rows.shape == (2, n_a, expected.shape[2])
+    np.testing.assert_allclose(rows[1], expected[0], rtol=1e-5, atol=1e-6)
 
 
 # --------------------------------------------------------------------------------------------------------- figures

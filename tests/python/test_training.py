@@ -105,6 +105,24 @@ def test_a_folder_stands_for_its_own_checkpoint_wherever_the_command_runs(tmp_pa
     assert checkpoint.find_checkpoint("../b").resolve() == tmp_path / "b" / "model.ckpt-1.pt"
 
 
+def test_checkpoints_in_a_folder_are_found_from_where_the_training_was_started(tmp_path, jdata, monkeypatch):
+    run(tmp_path / "a", changed(jdata, training__numb_steps=1, training__save_ckpt="kept/model.ckpt"))
+    monkeypatch.chdir(tmp_path / "a")
+    assert checkpoint.find_checkpoint(".").resolve() == tmp_path / "a" / "kept" / "model.ckpt-1.pt"
+    assert checkpoint.find_checkpoint("kept").name == "model.ckpt-1.pt"
+
+
+def test_what_looks_wrong_in_the_data_is_told_before_training(tmp_path, jdata, tiny, caplog):
+    from deepmd.data import write_system
+
+    made = tiny(n_frames=3)
+    made["data"]["force"] = 30.0 * made["data"]["force"]
+    folder = write_system(tmp_path / "data", made["types"], made["type_map"], made["data"])
+    with caplog.at_level("WARNING", logger="deepmd"):
+        run(tmp_path / "a", changed(jdata, training__numb_steps=0, training__training_data__systems=str(folder)))
+    assert "forces must be in eV/A" in caplog.text
+
+
 def test_a_second_process_in_the_same_folder_is_refused(tmp_path, jdata):
     run(tmp_path / "a", changed(jdata, training__numb_steps=1))
     with sole_writer(tmp_path / "a" / "model.ckpt"), pytest.raises(InputError, match="another process is writing"):

@@ -30,6 +30,7 @@ from deepmd.train.trainer import Setup, Source, Trainer
 
 log = logging.getLogger(__name__)
 THREAD_VARIABLES = ("DP_INTRA_OP_PARALLELISM_THREADS", "OMP_NUM_THREADS")
+MOST_WARNINGS = 10  # about the data
 GUESSED_DISTANCE = 0.6  # Angstrom; where the data were not scanned, the nodes start from here and widen when needed
 
 
@@ -181,10 +182,14 @@ def open_systems(section: dict[str, Any], type_map: list[str]) -> list[System]:
 
 
 def check_data(systems: list[System]) -> None:
-    """Refuses faulty data before the first step."""
+    """Refuses faulty data before the first step, and tells what looks wrong but may be right."""
     from deepmd.data.check import check_systems
 
-    check_systems(systems)
+    warnings = check_systems(systems).warnings
+    for warning in warnings[:MOST_WARNINGS]:
+        log.warning("%s", warning)
+    if len(warnings) > MOST_WARNINGS:
+        log.warning("%d more such lines; `dp check` shows all of them", len(warnings) - MOST_WARNINGS)
 
 
 def has_absent_atoms(section: dict[str, Any]) -> bool:

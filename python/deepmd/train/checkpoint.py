@@ -38,6 +38,8 @@ def save(prefix: str | Path, payload: dict[str, Any], keep: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, payload)
         name_newest(prefix.name, path)
+        if path.parent != Path() and not path.is_absolute():  # for `dp freeze` where the training was started
+            model_file.write_whole(POINTER, f"{path}\n".encode())
     except (OSError, ModelError) as error:
         raise TrainingError(f"checkpoint not saved: {error}") from error
     if keep >= 1:
@@ -57,7 +59,7 @@ def write(path: Path, payload: dict[str, Any]) -> None:
 def name_newest(name: str, path: Path) -> None:
     """Points `<name>.pt` and `checkpoint` in the folder of a checkpoint at it."""
     model_file.point(path.with_name(f"{name}.pt"), path.name)
-    model_file.write_whole(path.parent / POINTER, f"{path}\n".encode())
+    model_file.write_whole(path.parent / POINTER, f"{path.name}\n".encode())
 
 
 def family(prefix: Path) -> list[Path]:
@@ -104,7 +106,8 @@ def find_checkpoint(path: str | Path) -> Path:
             raise ModelError(
                 f"{path}: got a folder without the file 'checkpoint'; give the .pt file itself or train first"
             )
-        return path / Path(pointer.read_text(encoding="utf-8").strip()).name  # what it names stands beside it
+        named = path / pointer.read_text(encoding="utf-8").strip()
+        return named if named.exists() else path / named.name  # the folder may have been moved
     if path.exists():
         return path
     with_suffix = path.with_name(path.name + ".pt")
