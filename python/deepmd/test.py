@@ -108,6 +108,10 @@ def main(args: argparse.Namespace) -> dict[str, tuple[float, float]]:
         getattr(args, "numb_test", 0) or 0, bool(getattr(args, "shuffle_test", False)),
         getattr(args, "rand_seed", None), bool(getattr(args, "atomic", False)), getattr(args, "detail_file", None),
     )  # fmt: skip
+    if options.detail_prefix:
+        prefix = Path(options.detail_prefix)
+        options.detail_prefix = str(prefix / "detail" if prefix.is_dir() else prefix)
+        prefix.parent.mkdir(parents=True, exist_ok=True)  # now, not after the evaluation
     measure = MEASURES[model.kind]
     systems = find_systems(args, model.get_type_map())
     results = []
