@@ -65,7 +65,7 @@ def make_room(trainer: Trainer, origin: Origin) -> None:
     """Sets aside what another run left under the names of this one, or this one beyond the step it restarts from."""
     restart, here = origin.kind == "restart", trainer.prefix.parent.resolve()
     continues = restart and checkpoint.find_checkpoint(origin.path).resolve().parent == here
-    curve = [] if restart else [Path(trainer.setup.section["disp_file"])]
+    curve = [] if continues else [Path(trainer.setup.section["disp_file"])]
     folder = checkpoint.set_aside(trainer.prefix, trainer.setup.step if continues else -1, curve)
     if folder is not None:
         whose = f"of steps after {trainer.setup.step}" if continues else "of an earlier run"
