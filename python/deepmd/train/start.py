@@ -18,6 +18,7 @@ from deepmd.train.origin import RANDOM, Origin
 from deepmd.train.types import move_types
 
 log = logging.getLogger(__name__)
+KEEP_SEL = " back: it is part of the formula and limits nothing, so that there is never a need to adjust it"
 
 
 def read(origin: Origin) -> tuple[Any, dict[str, Any] | None]:
@@ -129,7 +130,7 @@ def transfer(source: Any, model: Any, name: str) -> None:
         if getattr(before, option) != getattr(now, option):
             raise ModelError(
                 f"{name}: its {option} is {getattr(before, option)}, the input says {getattr(now, option)}; expected "
-                f"the same; change model/descriptor/{option}"
+                f"the same; change model/descriptor/{option}{KEEP_SEL if option == 'sel' else ''}"
             )
     model.load_state_dict(theirs)
     model.min_pair_distance = source.min_pair_distance
