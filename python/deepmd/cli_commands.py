@@ -135,7 +135,8 @@ def _doctor(parser: Parser) -> None:
 
 
 def _check(parser: Parser) -> None:
-    parser.add_argument("systems", nargs="+", metavar="DATA", help="data systems, or folders that hold some")
+    text = "data systems, folders that hold some, or a training input"
+    parser.add_argument("systems", nargs="+", metavar="DATA", help=text)
     parser.add_argument("-t", "--type-map", nargs="+", metavar="NAME", help="names of the types of the model")
     parser.add_argument("--report", metavar="FILE", help="write what was found as JSON")
     parser.add_argument("--plot", metavar="FILE", help="draw the distributions of distances, energies and forces")

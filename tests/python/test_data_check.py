@@ -14,7 +14,7 @@ import pytest
 from deepmd.data import load_systems, write_system
 from deepmd.data.arrays import forget_arrays
 from deepmd.data.check import check_systems, main
-from deepmd.errors import DataError
+from deepmd.errors import DataError, InputError
 
 
 def edit(name: str, change):
@@ -322,6 +322,19 @@ def test_report_and_plot_are_written(tiny_system, tmp_path, capsys):
     assert "0 fault(s), 0 warning(s)" in capsys.readouterr().out
     assert json.loads((tmp_path / "r.json").read_text())["systems"][0]["n_frames"] == 5
     assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_training_input_stands_for_its_data(tiny_system, tmp_path, capsys):
+    from training_runs import changed, make_input
+
+    jdata = changed(make_input(tiny_system("a")), training__validation_data__systems=str(tiny_system("b", n_frames=2)))
+    args = SimpleNamespace(systems=[str(tmp_path / "input.json")], type_map=None, report=None, plot=None)
+    (tmp_path / "input.json").write_text(json.dumps(jdata))
+    assert main(args) == 0
+    assert "2 system(s), 7 frames" in capsys.readouterr().out
+    (tmp_path / "input.json").write_text(json.dumps(changed(jdata, training__nmb_steps=3)))
+    with pytest.raises(InputError, match="numb_steps"):
+        main(args)
 
 
 @pytest.mark.parametrize(
