@@ -20,6 +20,10 @@ void PairDeepMD::check_surroundings() const {
   if (neighbor->includegroup) {
     fail("pair_style deepmd: 'neigh_modify include' hides atoms from the model; map their types to NULL instead");
   }
+  if (comm->bordergroup) {
+    fail("pair_style deepmd: 'comm_modify group' hides ghost atoms from the model; write 'comm_modify group all', and map "
+         "types that the model must not see to NULL");
+  }
   const bool excludes = neighbor->nex_type > 0 || neighbor->nex_group > 0 || neighbor->nex_mol > 0;
   if (excludes && comm->me == 0) {
     error->warning("pair_deepmd.cpp", __LINE__,

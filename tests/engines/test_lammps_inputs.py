@@ -261,6 +261,10 @@ def bad_surroundings(files: dict[str, str], folder: Path) -> Table:
             script(plain, after=["group some type 1", "atom_modify first some", "neigh_modify include some"]),
             ["neigh_modify include", "NULL"],
         ),
+        "comm_modify group": (
+            script(plain, after=["group some type 1", "atom_modify first some", "comm_modify group some"]),
+            ["comm_modify group", "NULL"],
+        ),
         "bonded pairs dropped": (
             script(plain, **bonded(folder / "bonded.data", "lj/coul 0 0 0")),
             ["special_bonds", "lj/coul 1 1 1"],
