@@ -234,7 +234,7 @@ def test_exit_statuses(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert capsys.readouterr().err == "dp: error: a.npy: got nothing\n"
     assert run(KeyboardInterrupt()) == 130
     assert run(PermissionError(13, "Permission denied", "out.npy")) == run(OSError(28, "No space left")) == 2
-    assert capsys.readouterr().err.startswith("dp: error: out.npy: Permission denied")
+    assert "\ndp: error: out.npy: Permission denied; " in capsys.readouterr().err
     for bug in (ZeroDivisionError(), OSError(9, "Bad file descriptor")):
         with pytest.raises(type(bug)):
             run(bug)

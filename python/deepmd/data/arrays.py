@@ -44,13 +44,16 @@ def checked_dtype(dtype: np.dtype, where: str) -> np.dtype:
 
 
 class NpyArray:
-    """A `.npy` file: the header is read at once, the values are memory-mapped when asked for."""
+    """A `.npy` file: the header is read at once, the values are memory-mapped when asked for.
 
-    def __init__(self, path: str):
+    path: what messages call it. file: where it is, also after the process has gone to another folder.
+    """
+
+    def __init__(self, path: str, file: str | None = None):
         self.where = path
-        self._file = os.path.abspath(path)  # the process may go to another folder before it reads values
-        self._stamp = file_stamp(path)
-        self.shape, self._fortran, self._dtype, self._offset = _read_header(path)
+        self._file = os.path.abspath(path) if file is None else file
+        self._stamp = file_stamp(self._file)
+        self.shape, self._fortran, self._dtype, self._offset = _read_header(self._file, path)
 
     def rows(self, frames: np.ndarray | slice | None, n_frames: int) -> np.ndarray:
         values = _open_array(self._file, self._stamp, self.shape, self._fortran, self._dtype, self._offset)
@@ -107,9 +110,9 @@ def file_stamp(path: str) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _read_header(path: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+def _read_header(file: str, path: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     try:
-        with open(path, "rb") as handle:
+        with open(file, "rb") as handle:
             size = os.fstat(handle.fileno()).st_size
             start = handle.read(12)
             length = int.from_bytes(start[8:10] if start[6:7] == b"\x01" else start[8:12], "little")

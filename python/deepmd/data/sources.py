@@ -127,7 +127,8 @@ def _text(path: str) -> str:
 
 def _npy_set(path: str) -> FrameSet:
     stems = frozenset(name[:-4] for name in listing(path) if name.endswith(".npy"))
-    return FrameSet(path, stems, lambda stem: NpyArray(os.path.join(path, stem + ".npy")))
+    folder = os.path.abspath(path)
+    return FrameSet(path, stems, lambda stem: NpyArray(*(os.path.join(at, stem + ".npy") for at in (path, folder))))
 
 
 def _raw_set(path: str, names: set[str]) -> FrameSet:
