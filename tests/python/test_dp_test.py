@@ -171,9 +171,10 @@ def test_ways_to_name_systems(tmp_path, model, model_file):
     ):
         assert dp_test.main(options(model_file, "nowhere", **other))["energy"][0] == pytest.approx(expected)
     (tmp_path / "empty").write_text("\n")
+    (tmp_path / "bare.json").write_text('{"training": {}}')
     for other, words in (({"datafile": str(tmp_path / "empty")}, "lists no system"),
                          ({"datafile": str(tmp_path / "none")}, "cannot read"),
-                         ({"train_data": str(tmp_path / "list")}, "training_data/systems")):  # fmt: skip
+                         ({"train_data": str(tmp_path / "bare.json")}, "training_data/systems")):  # fmt: skip
         with pytest.raises(InputError, match=words):
             dp_test.main(options(model_file, "nowhere", **other))
 
