@@ -92,9 +92,9 @@ def test_closer_pairs_than_the_tables_reach(kind) -> None:
 def test_few_slots_parameters_and_vacuum_terms(name, compiled, tmp_path) -> None:
     """More neighbours than slots; parameters behind the constants of the types; a first layer with a skip."""
     few = {"sel": [3, 2]} if name == "se_e2_r" else {} if "hybrid" in name else {"sel": 3}
-    models = {"parameters": make_model(name, {"numb_fparam": 2, "numb_aparam": 1}, **few)}
+    models = {"parameters": make_model(name, fitting={"numb_fparam": 2, "numb_aparam": 1}, **few)}
     width = models["parameters"].descriptor.dim_out
-    models["vacuum"] = make_model(name, {"neuron": [2 * width, 5], "atom_ener": [0.0, None]}, **few)
+    models["vacuum"] = make_model(name, fitting={"neuron": [2 * width, 5], "atom_ener": [0.0, None]}, **few)
     rng = np.random.default_rng(0)
     for label, model in models.items():
         folder = tmp_path / label
