@@ -1,6 +1,6 @@
 """Processor time of a force call by the fused and by the scripted path, for each kind of descriptor that both take.
 
-192 atoms of DFT water, 6 A, embedding 25-50-100, 16 columns, fitting 240-240-240, float64, one thread; no engine around it.
+192 atoms of DFT water, 6 A, embedding 25-50-100, 16 columns, fitting 240-240-240, float64, one thread, no engine.
 Models are trained for a few steps only: this measures time, and the error of the fused path.
 """
 
@@ -96,7 +96,9 @@ def main() -> None:
         ):
             fused, forces, words = call(file, frame, args.seconds, path="fused", **choice)
             error = f"{np.abs(forces - expected).max():.1e}"
-            rows.append([kind, label, number(script), number(fused), number(script / fused), error, words.split(",")[0]])
+            rows.append(
+                [kind, label, number(script), number(fused), number(script / fused), error, words.split(",")[0]]
+            )
     print("\n" + table(["descriptor", "fused", "script us/atom", "fused us/atom", "ratio", "error eV/A", "path"], rows))
 
 

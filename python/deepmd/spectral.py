@@ -1,9 +1,10 @@
 """Spectral bases: the few directions in which the outputs of an embedding network move.
 
-Between two types, an embedding is a curve G(e) in R^M of one number e, the normalised radial entry of a neighbour, or
-its inverse distance where a smooth factor by type makes it no smooth function of the former. Over the distances of atoms, it stays close to a space
-of few dimensions: with the rows of V [P, M] spanning it, G = c V to any accuracy, c = G V^T, and P numbers stand for M.
-The space is that of the largest singular vectors of samples of G and of its slope, so that forces are good too.
+Between two types, an embedding is a curve G(e) in R^M of one number e: the normalised radial entry of a neighbour, or
+its inverse distance where a smooth factor by type makes it no smooth function of the former. Over the distances of
+atoms, it stays close to a space of few dimensions: with the rows of V [P, M] spanning it, G = c V to any accuracy,
+c = G V^T, and P numbers stand for M. The space is that of the largest singular vectors of samples of G and of its
+slope, so that forces are good too.
 """
 
 from __future__ import annotations

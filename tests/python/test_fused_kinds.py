@@ -169,7 +169,7 @@ def test_compressed_models_keep_their_tolerance_on_fresh_frames(name, how, compi
 
 
 def test_the_error_of_a_smooth_factor_by_inverse_distance(compiled, tmp_path) -> None:
-    """The switch is no smooth function of the radial entry at the cutoff: tables by inverse distance are exact to rounding."""
+    """At the cutoff the switch is no smooth function of the radial entry; of the inverse distance it is."""
     model = make_model("se_atten_v2, two-sided", exclude_types=[])
     fused, _, script = open_paths(compiled, freeze(model, tmp_path))
     rcut, rcut_smth, worst = model.descriptor.rcut, model.descriptor.rcut_smth, 0.0
