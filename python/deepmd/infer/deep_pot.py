@@ -13,7 +13,7 @@ class DeepPot(DeepEval):
     """A potential. Energies in eV, lengths in Angstrom; virial = -dE/d(strain), row-major."""
 
     kind = "energy"
-    other_kinds = ("masked",)
+    other_kinds = ("masked", "pairwise_dprc")
 
     def eval(
         self,
@@ -68,6 +68,11 @@ class DeepPot(DeepEval):
                 atom_energy[k, real, 0] = result["atom_energy"]
                 atom_virial[k, real] = np.reshape(result["atom_virial"], (-1, 9))
         return (energy, force, virial, atom_energy, atom_virial) if atomic else (energy, force, virial)
+
+    @property
+    def modifier_type(self) -> str | None:
+        """What is added to the model of short range, such as 'dipole_charge'; None for nothing."""
+        return (self.metadata.get("modifier") or {}).get("type")
 
     def eval_descriptor(
         self, coords: Any, cells: Any, atom_types: Any, fparam: Any = None, aparam: Any = None, mixed_type: bool = False
