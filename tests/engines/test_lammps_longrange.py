@@ -90,6 +90,7 @@ def run(
 ) -> tuple[np.ndarray, np.ndarray]:
     write_water_like(folder / "system.data", of_types)
     outcome = lammps_run.run_lammps(text, folder, ranks)
+    (folder / "out.log").write_text(outcome.output)
     assert outcome.status == 0, outcome.output[-3000:]
     return read(folder)
 
@@ -181,7 +182,7 @@ def modified(dipole, models, neutral, tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("kspace", "limit"), [("ewald 1e-12", 1e-7), ("pppm/dplr 1e-8", 2e-6)])
+@pytest.mark.parametrize(("kspace", "limit"), [("ewald 1e-12", 1e-10), ("pppm/dplr 1e-8", 1e-6)])
 def test_kspace_and_fix_dplr_add_what_the_modifier_adds_in_python(kspace, limit, modified, neutral, tmp_path):
     """One file in both: energy, forces and virial of LAMMPS are those of DeepPot, whose Ewald sum is written otherwise.
 
@@ -191,26 +192,25 @@ def test_kspace_and_fix_dplr_add_what_the_modifier_adds_in_python(kspace, limit,
     from deepmd.nn.ewald import COULOMB
 
     fix = f"fix d all dplr model {modified} type_associate 1 3 bond_type 1"
-    text = script(modified, kspace, fix).replace("run 0", 'run 0\nprint "$(elong:%.17g)" file out.elong', 1)
-    numbers, atoms = run(tmp_path, text.replace("step pe", "step elong pe"), of_types=neutral)
+    numbers, atoms = run(tmp_path, script(modified, kspace, fix), of_types=neutral)
     types = write_water_like(tmp_path / "again.data", neutral)
     real, cell = types != 3, np.diag([8.4, 8.7, 9.3])
     model = DeepPot(modified)
     inputs = (atoms[real, :3][None], cell[None], types[real] - 1)
     energy, force, virial = (array[0] for array in model.eval(*inputs))
     added = model.core.modifier.evaluate(inputs[0][0], inputs[2], cell)
-    assert abs(added["energy"]) > 10.0 and np.abs(added["forces"]).max() > 1.0
+    assert abs(added["energy"]) > 1.0 and np.abs(added["forces"]).max() > 0.1
     ratio = 14.399645 / COULOMB - 1.0  # of the constants, which the whole long-range part is proportional to
     charges = np.array([neutral[t] for t in types])
     itself = 14.399645 * 0.7 / np.sqrt(np.pi) * (charges**2).sum()
     np.testing.assert_allclose(
-        numbers[0] + itself, energy[0] + ratio * added["energy"], rtol=0, atol=limit * abs(added["energy"]) + 1e-9
+        numbers[0] + itself, energy[0] + ratio * added["energy"], rtol=0, atol=10 * limit
     )
-    np.testing.assert_allclose(atoms[real, 3:], force + ratio * added["forces"], rtol=0, atol=10 * limit)
+    np.testing.assert_allclose(atoms[real, 3:], force + ratio * added["forces"], rtol=0, atol=limit)
     found = numbers[1:3] * numbers[3] / lammps_run.UNITS["metal"]["nktv2p"]
     expected = (virial.reshape(3, 3) + ratio * added["virial"]).diagonal()[:2]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=100 * limit)
-    assert "dipole_charge is not part of these energies" in (tmp_path / "log.lammps").read_text()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=10 * limit)
+    assert "dipole_charge is not part of these energies" in (tmp_path / "out.log").read_text()
 
 
 def test_smeared_charges_of_another_width_are_refused(modified, neutral, tmp_path):
