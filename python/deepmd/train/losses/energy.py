@@ -26,7 +26,7 @@ TERMS = {
     "f": ("force",),
     "v": ("virial",),
     "ae": ("atom_ener",),
-    "pf": ("force",),
+    "pf": ("force", "atom_pref"),
     "gf": ("force", "drdq"),
     "h": ("hessian",),
 }
