@@ -271,7 +271,7 @@ def write_table(path: str, table: np.ndarray, system: str | None = None, names: 
     line = header_line(table.shape[1] - 1 - len(names), names)
     header = line if system is None else f"{system}\n{line}"
     formats = ["%12d"] + ["%19.6e"] * (table.shape[1] - 1)
-    with open(path, "ab") as file:
+    with open(path, "a", encoding="utf-8") as file:
         np.savetxt(file, table, fmt=formats, delimiter="", header=header)
 
 
