@@ -211,6 +211,8 @@ def test_the_way_from_data_to_predictions(data):
     assert errors["force"][1] == pytest.approx(np.sqrt(((force - arrays["force"]) ** 2).mean()), rel=1e-9)
     with pytest.raises(InputError, match="needs aparam"):
         potential.eval(*inputs)
+    with pytest.raises(DeepmdError, match="a model of several parts"):
+        potential.eval_descriptor(*inputs)
     from deepmd.core import Model
 
     with pytest.raises(DeepmdError, match="kind 'pairwise_dprc'"):

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from deepmd import config, exchange, freeze
+from deepmd import config, eval_desc, exchange, freeze
+from deepmd.data import write_system
 from deepmd.errors import DataError, InputError
 from deepmd.infer import DeepEval, DeepPot, DeepSpin, calc_model_devi
 from deepmd.nn.frames import evaluate, find_pairs
@@ -71,6 +72,11 @@ def test_descriptors_are_what_energies_are_made_of(name, tmp_path):
     freeze.freeze_model(model, tmp_path / "graph.pth")
     positions, cell, types, spin = a_frame()
     d = DeepSpin(tmp_path / "graph.pth").eval_descriptor(positions[None], cell[None], types, spin)
+    system = write_system(tmp_path / "system", types, ["O", "H"], {"positions": positions[None], "cell": cell[None],
+                                                                   "spin": spin[None]})  # fmt: skip
+    names = {"model": str(tmp_path / "graph.pth"), "system": str(system), "output": str(tmp_path / "d")}
+    eval_desc.main(argparse.Namespace(**names, head=None, dtype="native", datafile=None))
+    np.testing.assert_allclose(np.load(tmp_path / "d" / "system.npy"), d, atol=1e-12)
     kinds = torch.from_numpy(types)
     with torch.no_grad():
         energies = model.backbone.fitting(torch.from_numpy(d[0]), kinds, None, None) + model.out_bias[kinds]

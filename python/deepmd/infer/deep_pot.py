@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.errors import ModelError
 from deepmd.infer.deep_eval import DeepEval, refuse_extensions
 
 
@@ -85,7 +86,9 @@ class DeepPot(DeepEval):
         from deepmd.nn.model import deserialize
 
         frames = arrange(coords, cells, atom_types, mixed_type)
-        descriptor = deserialize(self.serialize()).descriptor
+        descriptor = getattr(deserialize(self.serialize()), "descriptor", None)
+        if descriptor is None:
+            raise ModelError(f"{self.model_path}: got a model of several parts, expected one with a descriptor")
         rows = []
         for arguments, real in frames:
             pairs = find_pairs(arguments["positions"], arguments["cell"], self.get_rcut())
