@@ -89,7 +89,8 @@ class PlainEngine(AnyEngine):
         if not with_forces:
             return Prediction(energy, atom_energy, None, None)
         keep = create_graph or self.hessian
-        g = torch.autograd.grad(atom_energy.sum(), vectors, create_graph=keep)[0]
+        # Zeros where nothing depends on the vectors, as in a frame of lonely atoms.
+        g = torch.autograd.grad(atom_energy.sum(), vectors, create_graph=keep, materialize_grads=True)[0]
         forces = torch.zeros(len(batch.types), 3, dtype=torch.float64)
         forces = forces.index_add(0, centers, g).index_add(0, neighbors, -g)
         pair_virial = -(g.unsqueeze(2) * vectors.unsqueeze(1))

@@ -34,7 +34,8 @@ class SpinEngine(AnyEngine):
         energy = torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, frame, atom_energy)
         if not with_forces:
             return SpinPrediction(energy, atom_energy, None, None)
-        g, by_spin = torch.autograd.grad(atom_energy.sum(), [vectors, spin], create_graph=create_graph)
+        of = [vectors, spin]
+        g, by_spin = torch.autograd.grad(atom_energy.sum(), of, create_graph=create_graph, materialize_grads=True)
         forces = torch.zeros(len(batch.types), 3, dtype=torch.float64)
         forces = forces.index_add(0, centers, g).index_add(0, neighbors, -g)
         pair_virial = -(g.unsqueeze(2) * vectors.unsqueeze(1))
