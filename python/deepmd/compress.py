@@ -242,8 +242,8 @@ def compress_file(source: str | Path, output: str | Path, options: Options) -> d
         unseen = unseen_pairs(bench.frames, facts["type_map"], float(facts["rcut"]))
         if unseen:
             names = ", ".join(unseen[:6]) + (" ..." if len(unseen) > 6 else "")
-            log.warning("the data hold no neighbours %s, so that the tolerance is not measured for them; name other data "
-                        "with --data", names)  # fmt: skip
+            log.warning("the data hold no neighbours %s, so that the tolerance is not measured for them; name other "
+                        "data with --data", names)  # fmt: skip
         chosen = choose_exact(bench) if options.exact else choose_spectral(bench)
         model_file.write_whole(output, bench.record(chosen))
     opened = Model(str(output), path="fused")
