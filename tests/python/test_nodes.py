@@ -49,10 +49,12 @@ def cache(tiny_system):
 
 @pytest.mark.parametrize("frames", [[0], [2, 0, 1]], ids=["one frame", "three frames"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_nodes_agree_with_the_plain_path(cache, name, frames):
+@pytest.mark.parametrize("in_torch", [False, True], ids=["compiled", "as on a GPU"])
+def test_nodes_agree_with_the_plain_path(cache, name, frames, in_torch):
     model = deserialize(make_tree(VARIANTS[name]))
     batch = cache(model).batch(0, np.array(frames))
     engine = NodeEngine(model, SHORTEST)
+    engine.in_torch = in_torch
     while engine.error() > 1e-12 and engine.refine():
         pass
     fast, plain = engine(batch), PlainEngine(model)(batch)

@@ -25,6 +25,7 @@ from deepmd.data.graph import Batch
 from deepmd.nn.activation import SMOOTH
 from deepmd.nn.descriptor.se_e2_a import DescriptorSeE2A
 from deepmd.nn.model.energy import EnergyModel
+from deepmd.nn.nodes_device import DeviceSweep
 
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-5}
 """Largest interpolation error of an embedding, relative to the largest value on the interval."""
@@ -68,6 +69,14 @@ class NodeEngine:
         self.model = model
         self.shortest = shortest
         self.n_nodes = n_nodes
+        self.device = torch.device("cpu")
+        self.in_torch = False  # the sums over neighbours by torch: as on every other device
+        self._prepare()
+
+    def to(self, device: torch.device) -> None:
+        """Moves the model and all that is computed; predictions are handed out on the CPU all the same."""
+        self.model.to(device)
+        self.device, self.in_torch = device, device.type != "cpu"
         self._prepare()
 
     @staticmethod
@@ -96,7 +105,7 @@ class NodeEngine:
     def _prepare(self) -> None:
         descriptor, k = self.model.descriptor, self.n_nodes
         n_types, dtype = descriptor.n_types, descriptor.dtype
-        davg, dstd = descriptor.davg.numpy(), descriptor.dstd.numpy()
+        davg, dstd = descriptor.davg.cpu().numpy(), descriptor.dstd.cpu().numpy()
         raw = descriptor.raw_rows(torch.tensor([[self.shortest, 0.0, 0.0]], dtype=torch.float64))
         lo = -davg[:, 0] / dstd[:, 0]
         hi = (float(raw[0, 0]) - davg[:, 0]) / dstd[:, 0]
@@ -116,16 +125,16 @@ class NodeEngine:
                 "inv_std_a": (1.0 / dstd[:, 1]).tolist(),
                 "lo": np.repeat(lo, n_types).tolist(),
                 "hi": np.repeat(hi, n_types).tolist(),
-                "keep": descriptor.keep.numpy().ravel().tolist(),
+                "keep": descriptor.keep.cpu().numpy().ravel().tolist(),
                 "sel": [float(s) for s in descriptor.sel],
             }
         )
         theta = (np.arange(k) + 0.5) * math.pi / k
         transform = (2.0 / k) * np.cos(np.arange(k)[:, None] * theta[None, :])
         transform[0] *= 0.5
-        self._transform = torch.from_numpy(transform).to(dtype)
+        self._transform = torch.from_numpy(transform).to(self.device, dtype)
         self._nodes = [
-            torch.from_numpy((np.cos(theta) + 1) / 2 * (h - low) + low).to(dtype) for low, h in zip(lo, hi, strict=True)
+            torch.from_numpy((np.cos(theta) + 1) / 2 * (h - low) + low).to(self.device, dtype) for low, h in zip(lo, hi, strict=True)
         ]
         self._interval = list(zip(lo, hi, strict=True))
 
@@ -152,8 +161,8 @@ class NodeEngine:
     def error(self) -> float:
         """Largest interpolation error of the embeddings between the nodes, relative to their largest value."""
         worst, n_types = 0.0, self.model.n_types
-        z = torch.linspace(-1.0, 1.0, 8 * self.n_nodes + 1, dtype=torch.float64)
-        values = torch.cos(torch.arange(self.n_nodes)[None, :] * torch.arccos(z)[:, None])
+        z = torch.linspace(-1.0, 1.0, 8 * self.n_nodes + 1, dtype=torch.float64, device=self.device)
+        values = torch.cos(torch.arange(self.n_nodes, device=self.device)[None, :] * torch.arccos(z)[:, None])
         for t_i in range(1 if self.model.descriptor.one_side else n_types):
             low, high = self._interval[t_i]
             e = ((z + 1) / 2 * (high - low) + low).to(self._transform.dtype).unsqueeze(1)
@@ -166,14 +175,40 @@ class NodeEngine:
 
     def neighbor_sums(self, batch: Batch) -> tuple[Tensor, Any]:
         """B [n_atoms, 4, n_types * K] and the compiled view of the batch; widens the interval where needed."""
+        if self.in_torch:
+            sweep = self._sweep(batch)
+            if sweep.n_outside:
+                self._widen(batch)
+                sweep = self._sweep(batch)
+            return sweep.b, sweep
         view = _kernels.Batch(batch.first, batch.neighbor, batch.vectors, batch.types, batch.frame, batch.n_frames)
         b, outside = _kernels.node_sum(self.basis, view)
         if outside:
-            shortest = float(np.sqrt((batch.vectors**2).sum(axis=1).min()))
-            self.shortest = 0.98 * shortest
-            self._prepare()
+            self._widen(batch)
             b, _ = _kernels.node_sum(self.basis, view)
         return torch.from_numpy(b).reshape(len(batch.types), 4, -1), view
+
+    def _widen(self, batch: Batch) -> None:
+        shortest = float(np.sqrt((batch.vectors**2).sum(axis=1).min()))
+        self.shortest = 0.98 * shortest
+        self._prepare()
+
+    def _sweep(self, batch: Batch) -> DeviceSweep:
+        """The batch on the device; it stays there with the batch, whose frames are drawn again and again."""
+        key = (self.device, self.n_nodes, self.shortest, id(self))
+        if batch.resident is None or batch.resident[0] != key:
+            lo, hi = (torch.tensor(ends, dtype=torch.float64, device=self.device) for ends in zip(*self._interval))
+            made = DeviceSweep(self.model.descriptor, batch, lo, hi, self.n_nodes)
+            batch.resident = (key, made) if self._has_room() else None
+            return made
+        return batch.resident[1]
+
+    def _has_room(self) -> bool:
+        """Whether the device has memory to keep batches in, beside what a step needs."""
+        if self.device.type != "cuda":
+            return True
+        free, all_of_it = torch.cuda.mem_get_info(self.device)
+        return free > 0.25 * all_of_it
 
     def __call__(self, batch: Batch, with_forces: bool = True, create_graph: bool = True) -> Prediction:
         model, descriptor = self.model, self.model.descriptor
@@ -195,20 +230,20 @@ class NodeEngine:
             gammas.append(gamma)
             tensors.append(rows)
         atom_energy = torch.cat(energies)
-        frame = torch.from_numpy(batch.frame.astype(np.int64))
-        energy = torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, frame, atom_energy)
+        frame, of_atoms = torch.from_numpy(batch.frame.astype(np.int64)), atom_energy.to("cpu")
+        energy = torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, frame, of_atoms)
         if not with_forces:
-            return Prediction(energy, atom_energy, None, None)
+            return Prediction(energy, of_atoms, None, None)
         gradients = torch.autograd.grad(atom_energy.sum(), tensors, create_graph=create_graph)
         h = torch.cat([(g.reshape(-1, descriptor.width) @ gamma.T) for g, gamma in zip(gradients, gammas, strict=True)])
         h = (h / n_slots).to(torch.float64).reshape(n_atoms, 4, -1)
-        forces, virial = PairForces.apply(h, self.basis, view)
-        return Prediction(energy, atom_energy, forces, virial)
+        forces, virial = view.forces(h) if self.in_torch else PairForces.apply(h, self.basis, view)
+        return Prediction(energy, of_atoms, forces.to("cpu"), virial.to("cpu"))
 
     def _fit(self, d: Tensor, t: int, batch: Batch, own: slice) -> Tensor:
         """Atomic energies of the atoms of one type, bias and exclusions included."""
         model, fitting = self.model, self.model.fitting
-        fparam = torch.from_numpy(batch.labels["fparam"][batch.frame[own]]) if fitting.dim_fparam else None
-        aparam = torch.from_numpy(batch.labels["aparam"][own]) if fitting.dim_aparam else None
+        fparam = torch.from_numpy(batch.labels["fparam"][batch.frame[own]]).to(d.device) if fitting.dim_fparam else None
+        aparam = torch.from_numpy(batch.labels["aparam"][own]).to(d.device) if fitting.dim_aparam else None
         energy = fitting.of_type(d, t, fparam, aparam) + model.out_bias[t]
         return energy * model.atom_keep[t]

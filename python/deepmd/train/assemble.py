@@ -20,6 +20,7 @@ from deepmd.nn.nodes import NodeEngine
 from deepmd.nn.plain import OutputEngine, PlainEngine
 from deepmd.nn.spin_engine import SpinEngine
 from deepmd.train import checkpoint
+from deepmd.train.device import leave, place
 from deepmd.train.files import write_json
 from deepmd.train.losses import make_loss
 from deepmd.train.origin import Origin
@@ -52,9 +53,11 @@ def run(jdata: dict[str, Any], args: Any, origin: Origin) -> None:
         trainer.resume(payload)
     elif stale := checkpoint.remove_stale(trainer.prefix):
         log.warning("removed %d checkpoints of an earlier run (%s ...)", len(stale), stale[0])
+    place(setup)
     n_parameters = sum(p.numel() for p in setup.model.parameters() if p.requires_grad)
     log.info("training %d parameters for %d steps from step %d", n_parameters, setup.numb_steps, setup.step)
     trainer.run()
+    leave(setup)
     if section.get("change_bias_after_training"):
         retarget_bias(setup.model, setup.engine, sample(setup.training, jdata["model"]))
         trainer.save()

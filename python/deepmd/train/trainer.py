@@ -191,6 +191,7 @@ class Trainer:
             error = engine.error()
         if error > limit:
             log.info("embedding networks are too sharp for nodes (%.1e); going on with the plain path", error)
+            engine.to(torch.device("cpu"))
             self.setup.engine = PlainEngine(self.setup.model)
 
     def save(self) -> Path:
