@@ -11,9 +11,11 @@
 #if defined(__CUDACC__)
 #define DEEPMD_BODY __device__ __forceinline__
 #define DEEPMD_UNROLL _Pragma("unroll")
+#define DEEPMD_ANYWHERE __host__ __device__  // called by bodies and by what launches them
 #else
 #define DEEPMD_BODY inline
 #define DEEPMD_UNROLL
+#define DEEPMD_ANYWHERE
 #endif
 
 namespace deepmd::device {
@@ -109,7 +111,7 @@ class Arena {
     return piece;
   }
   template <class T>
-  static constexpr std::size_t bytes_of(std::size_t n) {
+  DEEPMD_ANYWHERE static constexpr std::size_t bytes_of(std::size_t n) {
     return (n * sizeof(T) + 15) / 16 * 16;
   }
 

@@ -169,7 +169,7 @@ struct MultiplyTiles {
   static_assert(kRows * kColumns == kThreads * kOwnRows * kOwnColumns, "a tile is cut evenly");
 
   std::size_t shared_bytes() const { return Arena::bytes_of<Real>(kDepth * (kRows + 1)) + Arena::bytes_of<Real>(kDepth * kColumns); }
-  std::int64_t n_tiles() const { return (p.m + kRows - 1) / kRows * ((p.n + kColumns - 1) / kColumns); }
+  DEEPMD_ANYWHERE std::int64_t n_tiles() const { return (p.m + kRows - 1) / kRows * ((p.n + kColumns - 1) / kColumns); }
 
   DEEPMD_BODY void load(int t, std::int64_t row, int column, int depth, Real* a, Real* w) const {
     for (int e = t; e < kRows * kDepth; e += kThreads) {
