@@ -5,7 +5,7 @@
     python benchmarks/gpu.py --sanitize            one small call of each kind, for compute-sanitizer
 
 A model's weights do not change its speed, so the model is made on the spot. Times are of `Model.evaluate` with a list
-that is kept: positions up, forces down. With LAMMPS around it: `python benchmarks/lammps.py --engine "cuda spectral float64"`.
+that is kept: positions up, forces down. With LAMMPS around it: `benchmarks/lammps.py --engine "cuda spectral float64"`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from inputs import HERE, Structure, repeats
 
 SKIN, SIZES = 2.0, (192, 1536, 27648, 110592)
 TARGETS = {192: "<= 100 us/step", 27648: ">= 5 M", 110592: ">= 15 M float64, 30 M mixed"}
-FLOORS = {("exact", "float64"): 5.5, ("exact", "mixed"): 11, ("spectral", "float64"): 46, ("spectral", "mixed"): 53}  # M/s, H100
+# Million atom-steps/s that an H100's arithmetic and caches allow
+FLOORS = {("exact", "float64"): 5.5, ("exact", "mixed"): 11, ("spectral", "float64"): 46, ("spectral", "mixed"): 53}
 WAYS = tuple(FLOORS)
 
 
@@ -59,7 +60,7 @@ def frame_of(structure: Structure) -> dict:
 
 
 def agreement(models: dict[str, str]) -> dict[tuple[str, str], float]:
-    """Prints differences to the CPU's float64 kernels and between two runs; returns the largest force error of each way."""
+    """Prints differences to the CPU's kernels and between two runs; returns the largest force error of each way."""
     from deepmd.core import Model
 
     given, rows, errors = frame_of(water(192)), [], {}
@@ -71,9 +72,11 @@ def agreement(models: dict[str, str]) -> dict[tuple[str, str], float]:
         differences = [np.abs(one[key] - own[key]).max() for key in ("forces", "virial", "atom_energy", "atom_virial")]
         errors[kind, precision] = float(np.abs(one["forces"] - expected["forces"]).max())
         same = all(np.array_equal(one[key], other[key]) for key in one)
-        rows.append([kind, precision, *(f"{x:.1e}" for x in (*differences, errors[kind, precision])), "yes" if same else "NO"])
-    print(table(["kind", "precision", "forces", "virial", "atom energy", "atom virial", "force error", "equal bits twice"], rows))
-    print("differences to the CPU's fused path of the same kind and precision; force error: to tables to rounding in float64\n")
+        numbers = (f"{x:.1e}" for x in (*differences, errors[kind, precision]))
+        rows.append([kind, precision, *numbers, "yes" if same else "NO"])
+    heads = ["kind", "precision", "forces", "virial", "atom energy", "atom virial", "force error", "equal bits twice"]
+    print(table(heads, rows))
+    print("differences to the CPU's fused path of the same kind and precision; force error: to float64 without compression\n")
     return errors
 
 
@@ -102,10 +105,12 @@ def speed(models: dict[str, str], errors: dict, sizes: list[int], seconds: float
         for n in sizes:
             took = seconds_per_call(model, water(n), seconds)
             rate = n / took * 1e-6
-            rows.append([kind, precision, n, f"{took * 1e6:.0f}", f"{rate:.2f}", f"{100 * rate / FLOORS[kind, precision]:.0f} %",
-                         f"{errors[kind, precision]:.1e}", TARGETS.get(n, "")])  # fmt: skip
+            share = f"{100 * rate / FLOORS[kind, precision]:.0f} %"
+            numbers = (f"{took * 1e6:.0f}", f"{rate:.2f}", share, f"{errors[kind, precision]:.1e}")
+            rows.append([kind, precision, n, *numbers, TARGETS.get(n, "")])
         last = model.path_description
-    print(table(["kind", "precision", "atoms", "us/step", "M atom-steps/s", "of floor", "force error", "target"], rows))
+    heads = ["kind", "precision", "atoms", "us/step", "M atom-steps/s", "of floor", "force error", "target"]
+    print(table(heads, rows))
     print(f"{last}\n")
     structure = water(192)
     four = [Model(models["spectral"], path="cuda") for _ in range(4)]

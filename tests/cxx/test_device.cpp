@@ -29,7 +29,10 @@ struct Answers {
 
 double largest(const std::vector<double>& a, const std::vector<double>& b) {
   double most = 0;
-  for (std::size_t k = 0; k < a.size(); ++k) most = std::max(most, std::abs(a[k] - b[k]));
+  for (std::size_t k = 0; k < a.size(); ++k) {
+    const double difference = std::abs(a[k] - b[k]);
+    most = difference <= most ? most : std::isnan(difference) ? INFINITY : difference;
+  }
   return most;
 }
 

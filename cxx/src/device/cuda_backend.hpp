@@ -70,6 +70,7 @@ class CudaBackend {
   }
   void release_staging(void* p) { cudaFreeHost(p); }
   std::int64_t generation() const { return generation_; }
+  std::int64_t most_blocks() const { return static_cast<std::int64_t>(n_processors_) * kBlocksPerProcessor; }
 
   void upload(void* to, const void* from, std::int64_t bytes) { copy(to, from, bytes, cudaMemcpyHostToDevice); }
   void download(void* to, const void* from, std::int64_t bytes) { copy(to, from, bytes, cudaMemcpyDeviceToHost); }
@@ -79,8 +80,7 @@ class CudaBackend {
 
   template <class Body>
   void launch(const Body& body, std::int64_t n_blocks) {
-    const std::int64_t most = static_cast<std::int64_t>(n_processors_) * kBlocksPerProcessor;
-    launch_exactly(body, n_blocks < most ? n_blocks : most);
+    launch_exactly(body, n_blocks < most_blocks() ? n_blocks : most_blocks());
   }
   template <class Body>
   void launch_exactly(const Body& body, std::int64_t n_blocks) {

@@ -45,7 +45,7 @@ struct MakeProducts {
   }
 };
 
-// From dE/dx to dE/dt.
+// From dE/dx to dE/dt; zero in the columns from n on, which are those of channels that fill up the tables.
 template <class Real>
 struct ProductsBack {
   std::int64_t n_rows = 0;
@@ -69,9 +69,9 @@ struct ProductsBack {
         for (int k = thread; k < 4 * n; k += kThreads) own[k] = from[static_cast<std::int64_t>(k / n) * t_stride + k % n];
       });
       block.each([&](int thread) {
-        for (int q = thread; q < n; q += kThreads) {
+        for (int q = thread; q < t_stride; q += kThreads) {
           Real sum[4] = {};
-          for (int a = 0; a <= q && a < axis; ++a) {  // the pair (a, q)
+          for (int a = 0; a <= q && a < axis && q < n; ++a) {  // the pair (a, q)
             const Real factor = g[a * n - a * (a - 1) / 2 - a + q];
             for (int b = 0; b < 4; ++b) sum[b] += factor * own[b * n + a];
           }

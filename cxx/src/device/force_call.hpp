@@ -144,6 +144,7 @@ class ForceCall : public PassMember<Backend> {
   };
 
   static constexpr std::int64_t kEntryBucket = 1 << 14;
+  static constexpr std::int64_t kCentersPerCopy = 4;
 
   bool has_map() const { return !image_.centers.empty() && image_.centers[0].has_map; }
   std::int64_t bytes_per_entry() const { return (wants_.atom_virial ? 6 : 3) * static_cast<std::int64_t>(sizeof(double)); }
@@ -258,7 +259,10 @@ class ForceCall : public PassMember<Backend> {
     in.list = frame_->list();
     in.order = order_.data() + chunk.begin, in.n = chunk.n();
     in.centers = centers_.data(), in.neighbors = neighbors_.data(), in.numbers = numbers_.data();
-    in.n_staged = image_.n_table_numbers * static_cast<std::int64_t>(sizeof(Real)) <= options_.staged_bytes ? image_.n_table_numbers : 0;
+    // a block must have several centres to make up for the copy
+    const bool is_staged = image_.n_table_numbers * static_cast<std::int64_t>(sizeof(Real)) <= options_.staged_bytes &&
+                           chunk.n() >= kCentersPerCopy * backend_.most_blocks();
+    in.n_staged = is_staged ? image_.n_table_numbers : 0;
     in.cutoff = image_.cutoff;
     in.n_types = image_.n_types, in.sums_stride = image_.sums_stride, in.widest_table = image_.widest_table;
     in.status = status_.data();

@@ -27,7 +27,7 @@ class HostBackend {
   void* allocate(std::int64_t bytes) {
     if (bytes_ + bytes > options_.most_bytes) throw Error(DEEPMD_ERROR_MEMORY, text("out of memory for ", bytes, " bytes"));
     void* const p = std::malloc(static_cast<std::size_t>(bytes) + 1);
-    std::memset(p, 0x7f, static_cast<std::size_t>(bytes) + 1);  // nothing may count on zeros
+    std::memset(p, 0xff, static_cast<std::size_t>(bytes) + 1);  // nothing may read what nobody wrote: not a number
     bytes_ += bytes;
     sizes_[p] = bytes;
     ++generation_;
@@ -41,6 +41,7 @@ class HostBackend {
   void* allocate_staging(std::int64_t bytes) { return std::malloc(static_cast<std::size_t>(bytes) + 1); }
   void release_staging(void* p) { std::free(p); }
   std::int64_t generation() const { return generation_; }
+  std::int64_t most_blocks() const { return options_.most_blocks; }
   std::int64_t bytes() const { return bytes_; }
   std::int64_t n_launches() const { return n_launches_; }
 
@@ -57,7 +58,7 @@ class HostBackend {
     ++n_launches_;
     std::vector<double> shared(body.shared_bytes() / sizeof(double) + 2);
     for (std::int64_t b = 0; b < n_blocks; ++b) {
-      std::memset(shared.data(), 0x7f, shared.size() * sizeof(double));
+      std::memset(shared.data(), 0xff, shared.size() * sizeof(double));
       HostBlock block(b, n_blocks, reinterpret_cast<unsigned char*>(shared.data()), options_.is_reversed);
       body(block);
     }

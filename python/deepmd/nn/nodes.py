@@ -134,7 +134,8 @@ class NodeEngine:
         transform[0] *= 0.5
         self._transform = torch.from_numpy(transform).to(self.device, dtype)
         self._nodes = [
-            torch.from_numpy((np.cos(theta) + 1) / 2 * (h - low) + low).to(self.device, dtype) for low, h in zip(lo, hi, strict=True)
+            torch.from_numpy((np.cos(theta) + 1) / 2 * (h - low) + low).to(self.device, dtype)
+            for low, h in zip(lo, hi, strict=True)
         ]
         self._interval = list(zip(lo, hi, strict=True))
 
@@ -197,8 +198,8 @@ class NodeEngine:
         """The batch on the device; it stays there with the batch, whose frames are drawn again and again."""
         key = (self.device, self.n_nodes, self.shortest, id(self))
         if batch.resident is None or batch.resident[0] != key:
-            lo, hi = (torch.tensor(ends, dtype=torch.float64, device=self.device) for ends in zip(*self._interval))
-            made = DeviceSweep(self.model.descriptor, batch, lo, hi, self.n_nodes)
+            ends = torch.tensor(self._interval, dtype=torch.float64, device=self.device)
+            made = DeviceSweep(self.model.descriptor, batch, ends[:, 0], ends[:, 1], self.n_nodes)
             batch.resident = (key, made) if self._has_room() else None
             return made
         return batch.resident[1]

@@ -1,7 +1,7 @@
-"""The sums over neighbours of `deepmd.nn.nodes` in torch, for models on a GPU; on the CPU the judge of the compiled ones.
+"""The sums over neighbours of `deepmd.nn.nodes` in torch, for models on a GPU.
 
-What depends on positions only (rows, their derivatives, the sums B) is computed once for each batch and stays on the device,
-since frames do not move.
+What depends on positions only (rows, their derivatives, the sums B) is computed once for each batch and stays on the
+device, since frames do not move.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where training runs: on torch's GPU if it has one and a trial batch gives the CPU's numbers there, else on the CPU."""
+"""Where training runs: on torch's GPU if there is one and a trial batch gives the CPU's numbers there, else here."""
 
 from __future__ import annotations
 
