@@ -76,7 +76,7 @@ def agreement(models: dict[str, str]) -> dict[tuple[str, str], float]:
         rows.append([kind, precision, *numbers, "yes" if same else "NO"])
     heads = ["kind", "precision", "forces", "virial", "atom energy", "atom virial", "force error", "equal bits twice"]
     print(table(heads, rows))
-    print("differences to the fused path of the same kind and precision; force error: to float64 without compression\\n")
+    print("differences: to the fused path of the same kind; force error: to float64 without compression\n")
     return errors
 
 

@@ -119,6 +119,9 @@ deepmd_input LmpAdapter::input() const {
 }
 
 bool LmpAdapter::loses_bonded_pairs(const LAMMPS_NS::Atom& atom, const int* special_flag) const {
+  if (atom.molecular == LAMMPS_NS::Atom::TEMPLATE) {  // bonds stand in the molecule, out of reach: better too strict
+    return atom.nlocal > 0 && (special_flag[1] == 0 || special_flag[2] == 0 || special_flag[3] == 0);
+  }
   if (atom.molecular != LAMMPS_NS::Atom::MOLECULAR || atom.nspecial == nullptr) return false;
   for (int i = 0; i < atom.nlocal; ++i) {
     if (!sees_type(atom.type[i])) continue;

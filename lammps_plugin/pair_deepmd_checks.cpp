@@ -20,6 +20,10 @@ void PairDeepMD::check_surroundings() const {
   if (neighbor->includegroup) {
     fail("pair_style deepmd: 'neigh_modify include' hides atoms from the model; map their types to NULL instead");
   }
+  if (atom->firstgroupname != nullptr) {  // plugins cannot see whether comm_modify makes use of it
+    fail("pair_style deepmd: 'atom_modify first' is there for 'comm_modify group', which hides ghost atoms from the model; "
+         "leave both out, and map types that the model must not see to NULL");
+  }
   const bool excludes = neighbor->nex_type > 0 || neighbor->nex_group > 0 || neighbor->nex_mol > 0;
   if (excludes && comm->me == 0) {
     error->warning("pair_deepmd.cpp", __LINE__,

@@ -1,5 +1,7 @@
 #include "shared_model.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <climits>
@@ -20,13 +22,21 @@ struct FileContent {
   std::string problem;
 };
 
+/// What to do about a file that is not there; inputs of TensorFlow times say graph.pb where there is a graph.pth.
+std::string remedy(const std::string& path) {
+  const size_t stem = path.size() > 3 && path.compare(path.size() - 3, 3, ".pb") == 0 ? path.size() - 3 : 0;
+  const std::string twin = path.substr(0, stem) + ".pth";
+  if (stem > 0 && access(twin.c_str(), R_OK) == 0) return "'" + twin + "' is there, write that name";
+  return "give its path as seen from the folder where LAMMPS was started";
+}
+
 FileContent read_file(const std::string& path) {
   FileContent content;
   errno = 0;
   std::FILE* file = std::fopen(path.c_str(), "rb");
   if (file == nullptr) {
-    content.problem = "cannot open model file '" + path + "': " + std::strerror(errno) +
-                      "; give its path as seen from the folder where LAMMPS was started";
+    content.problem = "cannot open model file '" + path + "': " + std::strerror(errno);
+    content.problem += "; " + remedy(path);
     return content;
   }
   char block[1 << 16];
@@ -161,7 +171,9 @@ NodeShare share_of_node(MPI_Comm world, int n_worlds) {
   MPI_Comm_free(&node);
   for (const char* name : {"DP_INTRA_OP_PARALLELISM_THREADS", "OMP_NUM_THREADS"}) {
     const char* value = std::getenv(name);
-    if (value != nullptr && std::atoi(value) > 0) share.n_threads = std::atoi(value);
+    if (value == nullptr || std::atoi(value) <= 0) continue;
+    share.n_threads = std::atoi(value);
+    break;
   }
   return share;
 }

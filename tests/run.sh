@@ -36,9 +36,11 @@ cxx_tests engine -DDEEPMD_BUILD_LAMMPS=OFF -DDEEPMD_BUILD_IPI=OFF -DDEEPMD_CUDA=
 say "   done in $(minutes_since "$begin")"
 
 begin=$SECONDS
-say "4/4 Python tests, with LAMMPS and i-PI (about 15 minutes)"
+say "4/4 Python tests, with LAMMPS and i-PI (about 10 minutes)"
 # The installed package is tested, from outside the tree, so that a file missing from the installation is noticed.
+# One process for each core, and one thread in each; the tests of a file stay together, since they share what they made.
 cd "$root/tests"
-python -m pytest -q -rs "$@"
+workers="$(number_of_cores)"
+OMP_NUM_THREADS=1 python -m pytest -q -rs -n "$((workers < 8 ? workers : 8))" --dist loadfile "$@"
 say "   done in $(minutes_since "$begin")"
 say "every test passed after $(minutes_since 0)"

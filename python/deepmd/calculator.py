@@ -21,6 +21,18 @@ def voigt_stress(virial: np.ndarray, volume: float) -> np.ndarray:
     return stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 
 
+def whole_cell(atoms: Atoms) -> np.ndarray:
+    """The cell [3, 3], right-handed, open axes without a vector filled in; raises InputError for periodic ones."""
+    missing = [axis for axis in range(3) if atoms.pbc[axis] and not atoms.cell[axis].any()]
+    if missing:
+        names = ", ".join("abc"[axis] for axis in missing)
+        raise InputError(
+            f"the atoms are periodic along {names}, and the cell has no such vector; set the cell or put pbc to False"
+        )
+    cell = np.asarray(atoms.cell.complete())
+    return cell if np.linalg.det(cell) >= 0 else -cell  # the same lattice
+
+
 class DP(Calculator):
     """Deep Potential calculator.
 
@@ -66,6 +78,7 @@ class DP(Calculator):
         self.type_dict = type_dict or {name: k for k, name in enumerate(self.dp.get_type_map())}
         self.skin = skin
         self._neighbors: Any = None
+        self._parameters_used: dict[str, np.ndarray] = {}  # of the results that are kept
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_neighbors": None}  # a list is cheap to build and cannot be copied
@@ -78,6 +91,15 @@ class DP(Calculator):
             known = ", ".join(self.type_dict)
             raise InputError(f"the atoms hold {', '.join(unknown)}, which the model does not know; it knows {known}")
         return np.array([self.type_dict[symbol] for symbol in symbols], dtype=np.int64)
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What has changed since the last calculation; ASE itself does not look into ``atoms.info``."""
+        changes = super().check_state(atoms, tol=tol)
+        now, used = self._parameters(atoms), self._parameters_used
+        same = now.keys() == used.keys() and all(np.array_equal(now[name], used[name]) for name in now)
+        if self.atoms is not None and not same:
+            changes.append("info")
+        return changes
 
     def calculate(
         self,
@@ -109,15 +131,18 @@ class DP(Calculator):
         if self._neighbors is None:
             self._neighbors = Neighbors(self.dp.get_rcut(), self.skin)
         periodic = bool(atoms.pbc.any())
-        return self.dp.evaluate_frame(
+        parameters = self._parameters(atoms)
+        result = self.dp.evaluate_frame(
             atoms.positions,
             self.types_of(atoms),
-            np.asarray(atoms.cell.complete()) if periodic else None,
+            whole_cell(atoms) if periodic else None,
             pbc=[int(flag) for flag in atoms.pbc] if periodic else None,
             neighbors=self._neighbors,
             atomic=atomic,
-            **self._parameters(atoms),
+            **parameters,
         )
+        self._parameters_used = {name: value.copy() for name, value in parameters.items()}
+        return result
 
     def _parameters(self, atoms: Atoms) -> dict[str, np.ndarray]:
         """fparam [dim] and aparam [n_atoms, dim] from ``atoms.info``, where the model takes them."""

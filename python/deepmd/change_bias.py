@@ -20,8 +20,7 @@ def main(args: argparse.Namespace) -> None:
     """The command. INPUT is a checkpoint (.pt) or a frozen model (.pth)."""
     from deepmd.infer.opening import find_model
 
-    source = Path(args.INPUT)
-    source = source if source.is_file() else find_model(source)
+    source = find_model(args.INPUT)
     if source.suffix not in (".pt", ".pth"):
         raise InputError(f"dp change-bias: got {source}, expected a checkpoint (.pt) or a frozen model (.pth)")
     target = Path(args.output) if args.output else source.with_name(f"{source.stem}_updated{source.suffix}")

@@ -5,6 +5,7 @@ Nothing heavy is imported here; each command imports what it needs.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -25,12 +26,21 @@ def main(argv: list[str] | None = None) -> int:
     except DeepmdError as error:
         print(f"dp: error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_ERROR
+    except MemoryError:
+        print("dp: error: the memory does not suffice; use smaller batches or fewer frames", file=sys.stderr)
+        return EXIT_ERROR
     except KeyboardInterrupt:
         print("dp: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # whoever read the output stopped reading, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise  # no file of the user's: a bug
+        problem = f"{error.filename or 'a file'}: {error.strerror}"
+        print(f"dp: error: {problem}; mend the path, its permissions or the free space", file=sys.stderr)
+        return EXIT_ERROR
 
 
 def _run(argv: list[str] | None) -> int:

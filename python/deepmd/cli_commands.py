@@ -135,7 +135,8 @@ def _doctor(parser: Parser) -> None:
 
 
 def _check(parser: Parser) -> None:
-    parser.add_argument("systems", nargs="+", metavar="DATA", help="data systems, or folders that hold some")
+    text = "data systems, folders that hold some, or a training input"
+    parser.add_argument("systems", nargs="+", metavar="DATA", help=text)
     parser.add_argument("-t", "--type-map", nargs="+", metavar="NAME", help="names of the types of the model")
     parser.add_argument("--report", metavar="FILE", help="write what was found as JSON")
     parser.add_argument("--plot", metavar="FILE", help="draw the distributions of distances, energies and forces")
@@ -177,6 +178,7 @@ def _gui(parser: Parser) -> None:
 
 
 def _compress(parser: Parser) -> None:
+    parser.add_argument("INPUT", nargs="?", help="training input, as older manuals write it; see -t")
     parser.add_argument("-i", "--input", metavar="FILE", default="frozen_model", help="model (default: %(default)s)")
     parser.add_argument(
         "-o", "--output", metavar="FILE", default="frozen_model_compressed", help="result (default: %(default)s)"
@@ -218,7 +220,7 @@ def _eval_desc(parser: Parser) -> None:
     parser.add_argument("-m", "--model", metavar="FILE", default="frozen_model", help="model (default: %(default)s)")
     _systems(parser)
     parser.add_argument("-o", "--output", metavar="DIR", default="desc", help="folder of results (default: desc)")
-    parser.add_argument("--dtype", choices=("fp32", "fp64", "native"), help="type of the numbers")
+    parser.add_argument("--dtype", choices=("fp32", "fp64", "native"), default="fp64", help="type of the numbers")
     _branch(parser)
 
 
@@ -295,8 +297,8 @@ COMMANDS = [
         _change_bias,
         "deepmd.change_bias:main",
     ),
-    Command("eval-desc", "write descriptors", _eval_desc, refusal="there is no replacement for it here yet"),
-    Command("embed", "write features of atoms", _eval_desc, refusal="there is no replacement for it here yet"),
+    Command("eval-desc", "write the descriptors of all atoms", _eval_desc, "deepmd.eval_desc:main"),
+    Command("embed", "write features of atoms", _eval_desc, refusal="`dp eval-desc` writes descriptors"),
     Command("convert-from", "convert an old TensorFlow model", _convert_from, refusal=_NO_TENSORFLOW),
     Command("transfer", "move weights between TensorFlow models", _transfer, refusal=_NO_TENSORFLOW),
     Command("train-nvnmd", "train for NVNMD hardware", _train_nvnmd, refusal="use `dp train` for other hardware"),
@@ -304,6 +306,6 @@ COMMANDS = [
         "pretrained",
         "fetch a pretrained model",
         _pretrained,
-        refusal="the pretrained models use descriptors that do not run here yet",
+        refusal="fetch the checkpoint; `dp convert-backend model.pt graph.pth` reads those whose parts run here",
     ),
 ]

@@ -248,18 +248,18 @@ def compress_file(source: str | Path, output: str | Path, options: Options) -> d
 
 
 def read_script(path: str | None) -> dict[str, Any] | None:
-    """A training script, JSON or YAML."""
+    """A training script, JSON or YAML, in today's form."""
     if path is None:
         return None
-    from deepmd.config.load import load_input
+    from deepmd import config
 
-    return load_input(path)
+    return config.upgrade(config.load_input(path))[0]
 
 
 def options_of(args: argparse.Namespace) -> Options:
     """From the words of the command line; of the documented options, those that were given are recorded."""
     documented = {key: getattr(args, key) for key in ("step", "extrapolate", "frequency") if hasattr(args, key)}
-    script = read_script(getattr(args, "training_script", None))
+    script = read_script(getattr(args, "training_script", None) or getattr(args, "INPUT", None))
     return Options(args.exact, args.tolerance, args.rank, args.data or [], args.max_frames, script, documented)
 
 
@@ -268,7 +268,6 @@ def main(args: argparse.Namespace) -> None:
     from deepmd.infer.opening import find_model
 
     source = find_model(args.input)
-    output = Path(args.output)
-    if output.suffix != ".pth":
-        output = output.with_suffix(".pth")
+    output = model_file.frozen_name(args.output)
     compress_file(source, output, options_of(args))
+    model_file.answer_to(args.output, output)

@@ -197,7 +197,7 @@ def write_table(path: str, table: np.ndarray, system: str | None = None) -> None
     n_atoms = table.shape[1] - 1 - len(COLUMNS)
     header = header_line(n_atoms) if system is None else f"{system}\n{header_line(n_atoms)}"
     formats = ["%12d"] + ["%19.6e"] * (table.shape[1] - 1)
-    with open(path, "ab") as file:
+    with open(path, "a", encoding="utf-8") as file:
         np.savetxt(file, table, fmt=formats, delimiter="", header=header)
 
 

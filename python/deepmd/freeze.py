@@ -26,15 +26,15 @@ def main(args: Any) -> None:
 
     path = find_checkpoint(getattr(args, "checkpoint", None) or ".")
     model, payload = load_model(path, getattr(args, "head", None))
-    output = Path(getattr(args, "output", None) or "frozen_model.pth")
-    if output.suffix != ".pth":
-        output = output.with_suffix(".pth")
+    asked = getattr(args, "output", None) or "frozen_model"
+    output = model_file.frozen_name(asked)
     freeze_model(model, output, training_script=payload.get("input"))
     log.info("frozen %s (step %s) -> %s", path, payload.get("step"), output)
     if getattr(args, "compress", False):
         from deepmd.compress import compress_file, options_of
 
         compress_file(output, output, options_of(args))
+    model_file.answer_to(asked, output)
 
 
 def freeze_model(model: Any, output: str | Path, training_script: dict[str, Any] | None = None) -> None:

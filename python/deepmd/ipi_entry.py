@@ -61,5 +61,11 @@ def main() -> int:
     os.execve(binary, [str(binary), *sys.argv[1:]], _environment(binary))
 
 
+def main_low() -> int:
+    """The command `dp_ipi_low` of older manuals: the same in mixed precision."""
+    os.environ.setdefault("DEEPMD_PRECISION", "mixed")
+    return main()
+
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,7 +18,7 @@ boundary {boundary}
 box tilt large
 read_data probe.data
 neighbor 1.0 nsq
-pair_style deepmd {model} {keywords}
+pair_style deepmd "{model}" {keywords}
 pair_coeff * * {elements}
 dump forces all custom 1 probe.dump id fx fy fz
 dump_modify forces sort id format float %.17g
@@ -57,7 +57,7 @@ def probe(lmp: str, model: Path, folder: Path, plugin: Path | None = None) -> Ou
     aparam = " ".join(f"{value:.17g}" for value in frame["aparam"][0]) if "aparam" in frame else ""
     keywords = (f"fparam {fparam} " if fparam else "") + (f"aparam {aparam}" if aparam else "")
     script = SCRIPT.format(
-        load=f"plugin load {plugin}" if plugin else "", boundary="p p p" if "cell" in frame else "s s s",
+        load=f'plugin load "{plugin}"' if plugin else "", boundary="p p p" if "cell" in frame else "s s s",
         model=model, keywords=keywords, elements=" ".join(frozen.metadata["type_map"]),
     )  # fmt: skip
     (folder / "in.probe").write_text(script)

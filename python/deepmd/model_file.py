@@ -23,6 +23,8 @@ from deepmd.errors import ModelError
 
 FORMAT = "deepmd-engine"
 FORMAT_VERSION = 1
+SUFFIX = ".pth"
+FOREIGN_SUFFIXES = (".pb", ".pt", ".pt2", ".pte", ".pd", ".json", ".hlo", ".jax", ".dp", ".savedmodel", ".tf")
 TRAILER = f"{FORMAT}-{FORMAT_VERSION} sha256:".encode()
 N_DIGITS = 64
 END_OF_DIRECTORY = b"PK\x05\x06"  # zip: signature of the record that the comment belongs to
@@ -49,6 +51,30 @@ class FrozenModel:
     """`k.positions` [n, 3], `k.types` [n], `k.cell` [3, 3], `k.energy` [1], `k.forces` [n, 3], `k.virial` [3, 3]"""
     compression: dict[str, Any] | None = None
     """What `dp compress` decided and measured; None for a model that is not compressed."""
+
+
+def frozen_name(path: str | Path) -> Path:
+    """The file that a frozen model goes to: named .pth, in the place of the suffix that another backend has."""
+    path = Path(path)
+    if path.suffix == SUFFIX or path.suffix in FOREIGN_SUFFIXES:
+        return path.with_suffix(SUFFIX)
+    return path.with_name(path.name + SUFFIX)  # graph.000, water_0.5: what follows the dot belongs to the name
+
+
+def answer_to(asked: str | Path, written: Path) -> None:
+    """Where an input says graph.pb, as the manuals of TensorFlow times do, makes that name a link to graph.pth."""
+    asked = Path(asked)
+    if asked.suffix != ".pb" or (asked.exists() and not asked.is_symlink()):
+        return
+    point(asked, written.name)
+
+
+def point(link: Path, target: str) -> None:
+    """Makes `link` a symbolic link to `target` in one step."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    os.replace(temporary, link)
 
 
 def write(path: str | Path, module: Any, frozen: FrozenModel) -> None:
@@ -159,6 +185,13 @@ def foreign(content: bytes) -> str:
         return (
             "this is a TorchScript archive without our checksum: damaged, cut short or written by another program; "
             "freeze it anew, or convert a DeePMD-kit model by way of .dp with dp convert-backend"
+        )
+    if content.startswith(b"version https://git-lfs"):
+        return "this is a Git LFS pointer, not the model itself; run git lfs pull"
+    if content.startswith(b"\n") and not content[:4096].isascii():  # the nodes of a graph, as a protocol buffer
+        return (
+            "this looks like a TensorFlow graph (.pb), expected a frozen model; let DeePMD-kit write "
+            "dp convert-backend model.pb model.dp, then run dp convert-backend model.dp graph.pth here"
         )
     return "this is no frozen model, expected a file written by dp freeze"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import re
 from collections.abc import Mapping
@@ -84,15 +85,22 @@ def _parity_panel(axis: Any, key: str, data: np.ndarray, pred: np.ndarray) -> No
 
 
 def read_lcurve(path: str | Path) -> dict[str, np.ndarray]:
-    """Columns of a learning curve by name."""
+    """Columns of a learning curve by name. Where a restart has changed the columns, rows with the last ones."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist; dp train writes it as lcurve.out")
-    table = np.genfromtxt(path, names=True)
-    if table.dtype.names is None or "step" not in table.dtype.names or table.size == 0:
+    names: list[str] = []
+    rows: dict[tuple[str, ...], list[list[float]]] = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        words = line.lstrip("# ").split()
+        if words[:1] == ["step"]:
+            names = words
+        elif not line.startswith("#") and len(words) == len(names) > 0:
+            with contextlib.suppress(ValueError):
+                rows.setdefault(tuple(names), []).append([float(word) for word in words])
+    if not rows.get(tuple(names)):
         raise InputError(f"{path} holds no learning curve; expected the columns step, rmse_..., lr")
-    table = np.atleast_1d(table)
-    return {name: table[name] for name in table.dtype.names}
+    return dict(zip(names, np.array(rows[tuple(names)]).T, strict=True))
 
 
 def learning_curve(lcurve: str | Path, path: str | Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -88,12 +87,13 @@ def find_systems(args: argparse.Namespace, type_map: list[str]) -> list[Any]:
 
 def systems_of_script(script: Path, section: str, type_map: list[str]) -> tuple[Any, list[str], Any]:
     """Arguments of `load_systems` for a section of a training input; relative paths start at the input's folder."""
+    from deepmd import config
+
     try:
-        data = json.loads(script.read_text(encoding="utf-8"))["training"][section]
+        data = config.upgrade(config.load_input(script))[0]["training"][section]
         systems = data["systems"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        cause = f"{type(error).__name__}: {error}"
-        raise InputError(f"{script}: cannot find training/{section}/systems ({cause})") from error
+    except (KeyError, TypeError):
+        raise InputError(f"{script}: there is no training/{section}/systems; name the data with -s") from None
     listed = [systems] if isinstance(systems, str) else systems
     paths = [str(script.parent / path) for path in listed]
     return (paths[0] if isinstance(systems, str) else paths), type_map, data.get("rglob_patterns")
@@ -108,6 +108,10 @@ def main(args: argparse.Namespace) -> dict[str, tuple[float, float]]:
         getattr(args, "numb_test", 0) or 0, bool(getattr(args, "shuffle_test", False)),
         getattr(args, "rand_seed", None), bool(getattr(args, "atomic", False)), getattr(args, "detail_file", None),
     )  # fmt: skip
+    if options.detail_prefix:
+        prefix = Path(options.detail_prefix)
+        options.detail_prefix = str(prefix / "detail" if prefix.is_dir() else prefix)
+        prefix.parent.mkdir(parents=True, exist_ok=True)  # now, not after the evaluation
     measure = MEASURES[model.kind]
     systems = find_systems(args, model.get_type_map())
     results = []

@@ -88,6 +88,54 @@ def bonded(path: Path, special: str) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
+TEMPLATE = """water
+
+3 atoms
+2 bonds
+
+Coords
+
+1 0 0 0
+2 0.96 0 0
+3 -0.24 0.93 0
+
+Types
+
+1 1
+2 2
+3 2
+
+Bonds
+
+1 1 1 2
+2 1 1 3
+
+Special Bond Counts
+
+1 2 0 0
+2 1 1 0
+3 1 1 0
+
+Special Bonds
+
+1 2 3
+2 1 3
+3 1 2
+"""
+
+
+def template(path: Path) -> dict[str, list[str]]:
+    """Parts of a script whose atoms have their bonds in a molecule; default special_bonds take the pairs away."""
+    path.write_text(TEMPLATE)
+    return {
+        "start": ["units metal", f"molecule water {path}", "atom_style template water"], "masses": MASSES,
+        "create": [
+            "region box block 0 8 0 8 0 8", "create_box 2 box bond/types 1", "bond_style zero", "bond_coeff *",
+            "create_atoms 0 single 4 4 4 mol water 1 rotate 0 0 0 1",
+        ],
+    }  # fmt: skip
+
+
 Table = dict[str, tuple[list[str], list[str]]]  # name: (input lines, words that the error must contain)
 
 
@@ -96,6 +144,9 @@ def bad_files(files: dict[str, str], folder: Path) -> Table:
     return {
         "no file": (script("deepmd"), ["no model file", "pair_style deepmd graph.pth"]),
         "missing file": (script("deepmd absent.pth"), ["absent.pth", "No such file"]),
+        "name of older manuals": (
+            script(f"deepmd {files['plain'].removesuffix('pth')}pb"), ["plain.pb", "plain.pth' is there"],
+        ),
         "folder": (script(f"deepmd {folder}"), [str(folder), "directory"]),
         "empty": (script(f"deepmd {files['empty']}"), ["empty.pth", "empty"]),
         "text": (script(f"deepmd {files['text']}"), ["text.pth", "dp freeze"]),
@@ -210,9 +261,16 @@ def bad_surroundings(files: dict[str, str], folder: Path) -> Table:
             script(plain, after=["group some type 1", "atom_modify first some", "neigh_modify include some"]),
             ["neigh_modify include", "NULL"],
         ),
+        "comm_modify group": (
+            script(plain, after=["group some type 1", "atom_modify first some", "comm_modify group some"]),
+            ["comm_modify group", "NULL"],
+        ),
         "bonded pairs dropped": (
             script(plain, **bonded(folder / "bonded.data", "lj/coul 0 0 0")),
             ["special_bonds", "lj/coul 1 1 1"],
+        ),
+        "bonded pairs of a template dropped": (
+            script(plain, **template(folder / "water.mol")), ["special_bonds", "lj/coul 1 1 1"],
         ),
         "ensemble of other elements": (
             script(f"deepmd {files['plain']} {files['metals']}"),

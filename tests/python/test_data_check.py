@@ -14,7 +14,7 @@ import pytest
 from deepmd.data import load_systems, write_system
 from deepmd.data.arrays import forget_arrays
 from deepmd.data.check import check_systems, main
-from deepmd.errors import DataError
+from deepmd.errors import DataError, InputError
 
 
 def edit(name: str, change):
@@ -324,6 +324,19 @@ def test_report_and_plot_are_written(tiny_system, tmp_path, capsys):
     assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_training_input_stands_for_its_data(tiny_system, tmp_path, capsys):
+    from training_runs import changed, make_input
+
+    jdata = changed(make_input(tiny_system("a")), training__validation_data__systems=str(tiny_system("b", n_frames=2)))
+    args = SimpleNamespace(systems=[str(tmp_path / "input.json")], type_map=None, report=None, plot=None)
+    (tmp_path / "input.json").write_text(json.dumps(jdata))
+    assert main(args) == 0
+    assert "2 system(s), 7 frames" in capsys.readouterr().out
+    (tmp_path / "input.json").write_text(json.dumps(changed(jdata, training__nmb_steps=3)))
+    with pytest.raises(InputError, match="numb_steps"):
+        main(args)
+
+
 @pytest.mark.parametrize(
     ("factor", "stem", "words"),
     [
@@ -341,6 +354,13 @@ def test_values_of_another_unit_are_warned_of(factor, stem, words, tmp_path, tin
     folder = write_system(tmp_path / "a", made["types"], made["type_map"], made["data"])
     report = check_systems(load_systems(str(folder)), strict=False)
     assert any(words in line for line in report.warnings + report.faults)
+
+
+def test_energies_of_single_precision_are_warned_of(tmp_path, tiny):
+    made = tiny(n_frames=3)
+    made["data"]["energy"] = np.float32(made["data"]["energy"] - 29944.3)
+    report = check_systems(load_systems(str(write_system(tmp_path / "a", made["types"], ["O", "H"], made["data"]))))
+    assert [line for line in report.warnings if "single precision" in line and "2e-04 eV per atom" in line]
 
 
 def lennard_jones(positions: np.ndarray, cell: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

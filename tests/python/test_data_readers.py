@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 
 import h5py
@@ -230,6 +231,20 @@ def test_single_precision_files_come_out_as_float64(tiny_system):
     np.save(folder / "set.000/energy.npy", energy)
     read = System.open(str(folder)).frames()["energy"]
     assert read.dtype == np.float64 and np.array_equal(read, energy.astype(np.float64))
+
+
+@pytest.mark.parametrize("kind", ["npy", "hdf5"])
+def test_files_that_are_written_again_are_read_again(kind, tiny, tmp_path, monkeypatch):
+    """In one process, as in a notebook, with relative paths and more than one working folder."""
+    made = tiny(n_frames=2)
+    for name, shift in (("a", 0.0), ("b", 1.0), ("b", 2.0)):
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+        (tmp_path / name / "for_hdf5").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / name)
+        energy = made["data"]["energy"] + shift
+        system = System.open(KINDS[kind](Path(), {**made, "data": {**made["data"], "energy": energy}}))
+        monkeypatch.chdir(tmp_path)
+        np.testing.assert_array_equal(system.frames(keys=["energy"])["energy"], energy)
 
 
 def test_extxyz_groups_by_composition_and_names_the_frame(tmp_path):

@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 import pytest
 from deepmd import deviation
-from deepmd.deviation import Labels, Options, calc_model_devi, deviation_columns
+from deepmd.deviation import Labels, Options, calc_model_devi, deviation_columns, write_table
 from deepmd.errors import EngineError, InputError
 from reference.tiny_models import Options as ModelOptions
 from reference.tiny_models import make_frames, make_tree
@@ -135,6 +135,8 @@ def test_file_layout(models, potentials, tmp_path):
     coord = np.stack([frame.positions * (1 + 0.01 * k) for k in range(3)])
     ensemble = [potentials(name) for name in GRAPHS]
     table = calc_model_devi(coord, None, frame.types, ensemble, fname=str(path), frequency=10, atomic=True)
+    write_table(tmp_path / "named.out", table, "wässer/水")
+    assert (tmp_path / "named.out").read_text(encoding="utf-8").startswith("# wässer/水\n")
     assert table.shape == (3, 8 + n) and list(table[:, 0]) == [0, 10, 20]
     np.testing.assert_allclose(table[0, 1:], columns_of(frame, GRAPHS, potentials), rtol=1e-10)
     first, *rows = path.read_text().splitlines()

@@ -6,9 +6,11 @@ import logging
 
 import numpy as np
 import pytest
-from deepmd import plots
+from deepmd import eval_desc, plots
 from deepmd import test as dp_test
+from deepmd.data import load_systems
 from deepmd.errors import DeepmdError, InputError
+from deepmd.measure.pairs import detail_path
 from reference.tiny_models import jittered, make_tree
 
 pytest.importorskip("deepmd._core", reason="the compiled core is not built")
@@ -127,7 +129,8 @@ def test_atomic_energies(tmp_path, model, model_file, caplog):
 def test_detail_files(tmp_path, model, model_file, caplog):
     n_a = write_system(tmp_path / "a", model, 2, {"energy": 1.0})
     n_b = write_system(tmp_path / "b", model, 1, {"energy": 1.0}, counts=(3, 2, 2))
-    prefix = tmp_path / "detail.old"  # what follows the dot is replaced
+    prefix = tmp_path / "detail.out"
+    (tmp_path / "detail.h.out").write_text("of an earlier test")
     for _ in range(2):  # a second run does not append to the first
         dp_test.main(options(model_file, tmp_path, detail_file=str(prefix)))
     e = (tmp_path / "detail.e.out").read_text().splitlines()
@@ -141,6 +144,8 @@ def test_detail_files(tmp_path, model, model_file, caplog):
     assert header.startswith(f"# {tmp_path / 'a'}: data_vxx data_vxy data_vxz data_vyx") and header.endswith("pred_vzz")
     stress = np.loadtxt(tmp_path / "detail.s.out", encoding="utf-8")
     np.testing.assert_allclose(stress[0] * -(6 * 6.5 * 7), np.loadtxt(tmp_path / "detail.v.out")[0])
+    assert not (tmp_path / "detail.h.out").exists()
+    assert detail_path("water_0.5", ".e.out").name == "water_0.5.e.out"  # beside water_0.6
     assert "(eV/Å^3)" in (tmp_path / "detail.s.out").read_text(encoding="utf-8").splitlines()[0]
 
 
@@ -166,11 +171,25 @@ def test_ways_to_name_systems(tmp_path, model, model_file):
     ):
         assert dp_test.main(options(model_file, "nowhere", **other))["energy"][0] == pytest.approx(expected)
     (tmp_path / "empty").write_text("\n")
+    (tmp_path / "bare.json").write_text('{"training": {}}')
     for other, words in (({"datafile": str(tmp_path / "empty")}, "lists no system"),
                          ({"datafile": str(tmp_path / "none")}, "cannot read"),
-                         ({"train_data": str(tmp_path / "list")}, "training_data/systems")):  # fmt: skip
+                         ({"train_data": str(tmp_path / "bare.json")}, "training_data/systems")):  # fmt: skip
         with pytest.raises(InputError, match=words):
             dp_test.main(options(model_file, "nowhere", **other))
+
+
+def test_descriptors_are_written_for_each_system(tmp_path, model, model_file):
+    n_a = write_system(tmp_path / "a" / "water", model, 2, {})
+    write_system(tmp_path / "b" / "water", model, 1, {}, counts=(3, 2, 2))
+    eval_desc.main(options(model_file, tmp_path, head=None, output=str(tmp_path / "d/e"), dtype="fp32"))
+    assert sorted(path.name for path in (tmp_path / "d/e").iterdir()) == ["a_water.npy", "b_water.npy"]
+    rows = np.load(tmp_path / "d/e/a_water.npy")
+    (system, _) = load_systems(str(tmp_path), model.get_type_map())
+    data = system.frames([1], ())
+    expected = model.eval_descriptor(data["positions"], data["cell"], system.types)
+    assert rows.dtype == np.float32 and rows.shape == (2, n_a, expected.shape[2])
+    np.testing.assert_allclose(rows[1], expected[0], rtol=1e-5, atol=1e-6)
 
 
 # --------------------------------------------------------------------------------------------------------- figures

@@ -2,10 +2,13 @@
 
 import copy
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import deepmd
 import numpy as np
 import pytest
+from deepmd import model_file
 from deepmd.errors import DeepmdError, InputError, ModelError
 from reference.dp_numpy import Judge
 from reference.tiny_models import Options, make_frames, make_tree
@@ -181,6 +184,20 @@ def test_trees_are_evaluated_through_a_temporary_freeze(folder, judge):
     assert energy == pytest.approx(judge.evaluate(frame.positions, frame.types)["energy"], abs=1e-10)
 
 
+def test_names_of_older_manuals_find_the_model(folder, tmp_path, model):
+    shutil.copy(folder / "plain.pth", tmp_path / "graph.pth")
+    name, expected = tmp_path / "graph.pb", model.get_rcut()
+    assert DeepPot(name).get_rcut() == expected  # only graph.pth is there
+    model_file.answer_to(name, tmp_path / "graph.pth")
+    assert name.is_symlink() and DeepEval(name).get_rcut() == deepmd.DeepPotential(str(name)).get_rcut() == expected
+    name.unlink()
+    name.write_bytes(b"\n\x83\x01\n\x0fo_wfc\x12\x00")
+    model_file.answer_to(name, tmp_path / "graph.pth")
+    assert name.read_bytes().startswith(b"\n\x83")
+    with pytest.raises(ModelError, match="TensorFlow graph"):
+        DeepPot(name)
+
+
 def test_checkpoints_are_evaluated_through_a_temporary_freeze(folder):
     import json
 
@@ -272,6 +289,20 @@ def test_axes_without_a_cell_vector(model, judge):
     np.testing.assert_allclose(atoms.get_forces(), judge.evaluate(**frame.as_input())["forces"], atol=1e-9)
 
 
+def test_a_periodic_axis_without_a_vector_is_refused_and_left_handed_cells_are_turned(model):
+    atoms = atoms_of(make_frames()["molecule"])
+    atoms.calc = DP(model)
+    atoms.pbc = True
+    with pytest.raises(InputError, match="periodic along a, b, c"):
+        atoms.get_potential_energy()
+    atoms = atoms_of(make_frames()["skewed"])
+    atoms.calc = DP(model)
+    forces, stress = atoms.get_forces(), atoms.get_stress()
+    atoms.set_cell(atoms.cell.array[[1, 0, 2]])
+    np.testing.assert_allclose(atoms.get_forces(), forces, atol=1e-10)
+    np.testing.assert_allclose(atoms.get_stress(), stress, atol=1e-10)
+
+
 def test_a_moving_trajectory_stays_right_with_the_kept_list(model, judge):
     frame = make_frames()["skewed"]
     atoms = atoms_of(frame)
@@ -316,6 +347,10 @@ def test_parameters_come_from_info(folder):
     atoms.info = {"fparam": [0.2, 0.4], "aparam": aparam}
     expected = Judge(make_tree(PARAMETERS)).evaluate(frame.positions, frame.types, None, None, [0.2, 0.4], aparam)
     assert atoms.get_potential_energy() == pytest.approx(expected["energy"], abs=1e-10)
+    aparam[0] = 3.0  # in the place of the array that the results above were computed with
+    changed = Judge(make_tree(PARAMETERS)).evaluate(frame.positions, frame.types, None, None, [0.2, 0.4], aparam)
+    assert abs(changed["energy"] - expected["energy"]) > 1e-6
+    assert atoms.get_potential_energy() == pytest.approx(changed["energy"], abs=1e-10)
 
 
 def test_molecular_dynamics_conserves_energy(model):

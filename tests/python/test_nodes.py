@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from checks import tolerance
-from deepmd.data import load_systems
+from deepmd.data import System, load_systems, write_system
 from deepmd.data.graph import GraphCache
 from deepmd.nn.model import build, deserialize
 from deepmd.nn.nodes import NodeEngine
@@ -69,6 +69,24 @@ def test_nodes_agree_with_the_plain_path(cache, name, frames, in_torch):
             continue
         scale = max(float(b.abs().max()), 1.0)
         assert float((a - b).abs().max()) < tolerance("nodes against every neighbour") * scale
+
+
+@pytest.mark.parametrize("atoms", ["of one type", "alone"])
+def test_frames_without_atoms_of_some_type(atoms, tiny, tmp_path):
+    """Data of pure elements and single atoms beside others are ordinary training data."""
+    made = tiny(n_frames=2, n_molecules=8)
+    kept = np.flatnonzero(np.array(made["types"]) == 1)[: None if atoms == "of one type" else 1]
+    data = {key: value[:, kept] if key in ("positions", "force") else value for key, value in made["data"].items()}
+    folder = write_system(tmp_path / "a", np.array(made["types"])[kept], made["type_map"], data)
+    model = deserialize(make_tree(Options()))
+    batch = GraphCache([System.open(str(folder), model.type_map)], model.descriptor.rcut).batch(0, np.array([0, 1]))
+    fast, plain = NodeEngine(model, SHORTEST, 256)(batch), PlainEngine(model)(batch)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    for prediction in (fast, plain):
+        gradients = torch.autograd.grad(loss_of(prediction), parameters, allow_unused=True)
+        assert all(bool(torch.isfinite(g).all()) for g in gradients if g is not None)
+    for key in ("energy", "atom_energy", "forces", "virial"):
+        np.testing.assert_allclose(getattr(fast, key).detach(), getattr(plain, key).detach(), atol=1e-8, err_msg=key)
 
 
 def test_the_error_on_nodes_falls_exponentially_and_is_measured():

@@ -136,3 +136,9 @@ def test_trailer_stands_where_the_format_says(toy):
     comment = whole[-87:]
     assert comment.startswith(model_file.TRAILER) and len(comment) == 87
     assert whole[-87 - 22 : -87 - 18] == b"PK\x05\x06" and struct.unpack("<H", whole[-89:-87]) == (87,)
+
+
+def test_a_frozen_file_keeps_the_dots_of_its_name():
+    """Models graph.000 to graph.003 must not end in one file."""
+    names = {"graph.pb": "graph.pth", "a.pth": "a.pth", "model": "model.pth", "graph.000": "graph.000.pth"}
+    assert {name: model_file.frozen_name(name).name for name in names} == names

@@ -10,7 +10,9 @@ import torch
 from deepmd.errors import InputError, ModelError, TrainingError
 from deepmd.freeze import freeze_model
 from deepmd.nn.nodes import NodeEngine
+from deepmd.plots import read_lcurve
 from deepmd.train import checkpoint
+from deepmd.train.files import sole_writer
 from training_runs import NUMB_STEPS, changed, equal, make_input, run, weights
 
 pytestmark = pytest.mark.usefixtures("compiled")
@@ -72,10 +74,80 @@ def test_restart_appends_to_the_learning_curve_without_repeats(tmp_path, jdata):
     assert (folder / "lcurve.out").read_text().count("step") == 2  # the header is repeated where the run went on
 
 
-def test_a_fresh_run_removes_checkpoints_of_an_earlier_one(tmp_path, jdata):
+def test_a_fresh_run_sets_an_earlier_one_aside_whole(tmp_path, jdata):
+    folder, earlier = tmp_path / "a", tmp_path / "a" / "model.ckpt.earlier-1"
+    run(folder, jdata)
+    curve, last = (folder / "lcurve.out").read_text(), weights(folder / "model.ckpt.pt")
+    for _ in range(2):
+        run(folder, changed(jdata, training__numb_steps=3))
+        assert [p.name for p in checkpoint.family(folder / "model.ckpt")] == ["model.ckpt-3.pt"]
+    assert (earlier / "lcurve.out").read_text() == curve
+    assert checkpoint.find_checkpoint(earlier) == earlier / "model.ckpt-12.pt"
+    assert equal(weights(earlier / "model.ckpt.pt"), last)
+    assert (folder / "model.ckpt.earlier-2" / "model.ckpt-3.pt").exists()
+
+
+def test_restarting_from_an_early_checkpoint_keeps_what_it_writes(tmp_path, jdata):
+    """Checkpoints of later steps, of the run that is given up, must not push out the new ones as the oldest."""
+    folder = tmp_path / "a"
+    run(folder, changed(jdata, training__save_freq=1, training__max_ckpt_keep=12))
+    run(folder, changed(jdata, training__numb_steps=6, training__max_ckpt_keep=2), restart="model.ckpt-5")
+    assert [p.name for p in checkpoint.family(folder / "model.ckpt")] == ["model.ckpt-5.pt", "model.ckpt-6.pt"]
+    assert checkpoint.find_checkpoint(folder).name == "model.ckpt-6.pt"
+    assert checkpoint.load(folder / "model.ckpt.pt")["step"] == 6
+    assert len(checkpoint.family(folder / "model.ckpt.earlier-1" / "model.ckpt")) == 7
+
+
+def test_a_folder_stands_for_its_own_checkpoint_wherever_the_command_runs(tmp_path, jdata, monkeypatch):
+    for name, seed in (("a", 1), ("b", 2)):
+        run(tmp_path / name, changed(jdata, training__numb_steps=1, training__seed=seed))
+    monkeypatch.chdir(tmp_path / "a")
+    assert checkpoint.find_checkpoint("../b").resolve() == tmp_path / "b" / "model.ckpt-1.pt"
+
+
+def test_checkpoints_in_a_folder_are_found_from_where_the_training_was_started(tmp_path, jdata, monkeypatch):
+    run(tmp_path / "a", changed(jdata, training__numb_steps=1, training__save_ckpt="kept/model.ckpt"))
+    monkeypatch.chdir(tmp_path / "a")
+    assert checkpoint.find_checkpoint(".").resolve() == tmp_path / "a" / "kept" / "model.ckpt-1.pt"
+    assert checkpoint.find_checkpoint("kept").name == "model.ckpt-1.pt"
+
+
+def test_what_looks_wrong_in_the_data_is_told_before_training(tmp_path, jdata, tiny, caplog):
+    from deepmd.data import write_system
+
+    made = tiny(n_frames=3)
+    made["data"]["force"] = 30.0 * made["data"]["force"]
+    folder = write_system(tmp_path / "data", made["types"], made["type_map"], made["data"])
+    with caplog.at_level("WARNING", logger="deepmd"):
+        run(tmp_path / "a", changed(jdata, training__numb_steps=0, training__training_data__systems=str(folder)))
+    assert "forces must be in eV/A" in caplog.text
+
+
+def test_a_second_process_in_the_same_folder_is_refused(tmp_path, jdata):
+    run(tmp_path / "a", changed(jdata, training__numb_steps=1))
+    with sole_writer(tmp_path / "a" / "model.ckpt"), pytest.raises(InputError, match="another process is writing"):
+        run(tmp_path / "a", jdata)
+    assert checkpoint.find_checkpoint(tmp_path / "a").name == "model.ckpt-1.pt"
     run(tmp_path / "a", jdata)
-    run(tmp_path / "a", changed(jdata, training__numb_steps=3))
-    assert [p.name for p in checkpoint.family(tmp_path / "a" / "model.ckpt")] == ["model.ckpt-3.pt"]
+
+
+def test_a_restart_may_change_the_columns_of_the_curve(tmp_path, jdata):
+    folder = tmp_path / "a"
+    run(folder, changed(jdata, training__numb_steps=5))
+    del (changes := changed(jdata))["training"]["validation_data"]
+    run(folder, changes, restart="model.ckpt")
+    assert (folder / "lcurve.png").stat().st_mtime >= (folder / "model.ckpt-12.pt").stat().st_mtime
+    assert list(read_lcurve(folder / "lcurve.out")["step"]) == [8, 12]
+
+
+def test_rows_of_the_curve_that_a_kill_cut_off_are_dropped(tmp_path, jdata):
+    folder = tmp_path / "a"
+    run(folder, jdata)
+    whole = np.loadtxt(folder / "lcurve.out")
+    with open(folder / "lcurve.out", "a") as file:
+        file.write("\n      1")
+    run(folder, jdata, restart="model.ckpt-5")
+    np.testing.assert_array_equal(np.loadtxt(folder / "lcurve.out"), whole)
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path, jdata):

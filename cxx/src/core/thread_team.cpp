@@ -4,9 +4,25 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 
 namespace deepmd {
+namespace {
+
+constexpr std::chrono::microseconds kLooking{200};
+
+template <class Condition>
+bool look_for_a_while(const Condition& condition) {
+  const auto end = std::chrono::steady_clock::now() + kLooking;
+  do {
+    if (condition()) return true;
+    std::this_thread::yield();
+  } while (std::chrono::steady_clock::now() < end);
+  return condition();
+}
+
+}  // namespace
 
 ThreadTeam::ThreadTeam(int n_threads) : n_(std::max(1, n_threads)), owner_(getpid()), failures_(n_), signals_(new Signals) {
   for (int part = 1; part < n_; ++part) threads_.emplace_back(&ThreadTeam::serve, this, part);
@@ -20,7 +36,7 @@ ThreadTeam::~ThreadTeam() {
   }
   {
     const std::lock_guard<std::mutex> lock(signals_->mutex);
-    is_closing_ = true;
+    is_closing_.store(true);
   }
   signals_->start.notify_all();
   for (std::thread& thread : threads_) thread.join();
@@ -35,38 +51,54 @@ void ThreadTeam::do_part(int part) noexcept {
   }
 }
 
+void ThreadTeam::start_round() {
+  n_running_.store(n_ - 1, std::memory_order_relaxed);
+  {
+    const std::lock_guard<std::mutex> lock(signals_->mutex);  // or a thread could miss it between looking and sleeping
+    round_.fetch_add(1, std::memory_order_release);
+  }
+  signals_->start.notify_all();
+}
+
+void ThreadTeam::wait_for_round(long seen) {
+  const auto is_called = [&] { return round_.load(std::memory_order_acquire) != seen || is_closing_.load(); };
+  if (look_for_a_while(is_called)) return;
+  std::unique_lock<std::mutex> lock(signals_->mutex);
+  signals_->start.wait(lock, is_called);
+}
+
+void ThreadTeam::finish_part() {
+  if (n_running_.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
+  const std::lock_guard<std::mutex> lock(signals_->mutex);
+  signals_->finish.notify_one();
+}
+
+void ThreadTeam::wait_for_parts() {
+  const auto is_finished = [&] { return n_running_.load(std::memory_order_acquire) == 0; };
+  if (look_for_a_while(is_finished)) return;
+  std::unique_lock<std::mutex> lock(signals_->mutex);
+  signals_->finish.wait(lock, is_finished);
+}
+
 void ThreadTeam::serve(int part) {
-  long seen = 0;
-  while (true) {
-    {
-      std::unique_lock<std::mutex> lock(signals_->mutex);
-      signals_->start.wait(lock, [&] { return round_ != seen || is_closing_; });
-      if (is_closing_) return;
-      seen = round_;
-    }
+  for (long seen = 0; true; ++seen) {  // a round begins only after all parts of the one before have finished
+    wait_for_round(seen);
+    if (is_closing_.load()) return;
     do_part(part);
-    const std::lock_guard<std::mutex> lock(signals_->mutex);
-    if (--n_running_ == 0) signals_->finish.notify_one();
+    finish_part();
   }
 }
 
 void ThreadTeam::run_parts(Call call, void* work) {
   const bool has_threads = n_ > 1 && getpid() == owner_;
+  call_ = call, work_ = work;
   if (has_threads) {
-    const std::lock_guard<std::mutex> lock(signals_->mutex);
-    call_ = call, work_ = work;
-    n_running_ = n_ - 1;
-    ++round_;
-    signals_->start.notify_all();
+    start_round();
   } else {
-    call_ = call, work_ = work;
     for (int part = 1; part < n_; ++part) do_part(part);
   }
   do_part(0);
-  if (has_threads) {
-    std::unique_lock<std::mutex> lock(signals_->mutex);
-    signals_->finish.wait(lock, [&] { return n_running_ == 0; });
-  }
+  if (has_threads) wait_for_parts();
   for (const std::exception_ptr& failure : failures_) {
     if (failure) std::rethrow_exception(failure);
   }

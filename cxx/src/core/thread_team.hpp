@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <exception>
 #include <memory>
@@ -10,7 +11,11 @@
 namespace deepmd {
 
 // Threads that wait for work and share a call: part k of it always runs as part k, so that what a part holds private is
-// the same in every run. Waiting threads sleep; the calling thread does part 0 itself.
+// the same in every run. The calling thread does part 0 itself.
+//
+// Who waits looks again and again for a fraction of a millisecond, offering its core to others each time, and then sleeps:
+// waking a sleeper costs some 0.1 ms, and the steps of a small system follow each other after a few. A thread
+// that finds nothing to do for longer than that costs nothing.
 //
 // No OpenMP: torch and host programs bring their own runtimes of it, and a runtime's idle threads spin.
 class ThreadTeam {
@@ -34,6 +39,10 @@ class ThreadTeam {
   void run_parts(Call call, void* work);
   void serve(int part);
   void do_part(int part) noexcept;
+  void start_round();
+  void wait_for_round(long seen);
+  void finish_part();
+  void wait_for_parts();
 
   int n_;
   long owner_;  // process that has the threads
@@ -44,9 +53,9 @@ class ThreadTeam {
     std::condition_variable start, finish;
   };
   std::unique_ptr<Signals> signals_;
-  long round_ = 0;
-  int n_running_ = 0;
-  bool is_closing_ = false;
+  std::atomic<long> round_{0};  // whoever sees a new one sees its call_ and work_
+  std::atomic<int> n_running_{0};
+  std::atomic<bool> is_closing_{false};
   Call call_ = nullptr;
   void* work_ = nullptr;
 };

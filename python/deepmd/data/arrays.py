@@ -44,14 +44,19 @@ def checked_dtype(dtype: np.dtype, where: str) -> np.dtype:
 
 
 class NpyArray:
-    """A `.npy` file: the header is read at once, the values are memory-mapped when asked for."""
+    """A `.npy` file: the header is read at once, the values are memory-mapped when asked for.
 
-    def __init__(self, path: str):
+    path: what messages call it. file: where it is, also after the process has gone to another folder.
+    """
+
+    def __init__(self, path: str, file: str | None = None):
         self.where = path
-        self.shape, self._fortran, self._dtype, self._offset = _read_header(path)
+        self._file = os.path.abspath(path) if file is None else file
+        self._stamp = file_stamp(self._file)
+        self.shape, self._fortran, self._dtype, self._offset = _read_header(self._file, path)
 
     def rows(self, frames: np.ndarray | slice | None, n_frames: int) -> np.ndarray:
-        values = _open_array(self.where, self.shape, self._fortran, self._dtype, self._offset)
+        values = _open_array(self._file, self._stamp, self.shape, self._fortran, self._dtype, self._offset)
         flat = values.reshape(n_frames, -1)
         return flat if frames is None else flat[frames]
 
@@ -96,9 +101,18 @@ class Hdf5Array:
         return np.asarray(self._dataset[unique]).reshape(len(unique), -1)[inverse]
 
 
-def _read_header(path: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+def file_stamp(path: str) -> tuple[int, ...]:
+    """What changes when a file is replaced or written again; zeros where there is none."""
     try:
-        with open(path, "rb") as handle:
+        status = os.stat(path)
+    except OSError:
+        return (0,)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _read_header(file: str, path: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    try:
+        with open(file, "rb") as handle:
             size = os.fstat(handle.fileno()).st_size
             start = handle.read(12)
             length = int.from_bytes(start[8:10] if start[6:7] == b"\x01" else start[8:12], "little")
@@ -137,8 +151,11 @@ def _first_line(error: Exception) -> str:
 
 
 @lru_cache(maxsize=_OPEN_ARRAYS)
-def _open_array(path: str, shape: tuple[int, ...], fortran: bool, dtype: np.dtype, offset: int) -> np.ndarray:
+def _open_array(
+    path: str, stamp: tuple[int, ...], shape: tuple[int, ...], fortran: bool, dtype: np.dtype, offset: int
+) -> np.ndarray:
     """The values of a file: small ones read, large ones mapped, which costs more to set up than a short read."""
+    del stamp  # a file that was written again since is another one
     count = math.prod(shape)
     order = "F" if fortran else "C"
     try:

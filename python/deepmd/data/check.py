@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -83,7 +83,10 @@ def check_systems(
 
 
 def main(args: Any) -> int:
-    """`dp check DATA... [--report FILE.json] [--plot FILE.png]`; a fault is an error after the report is printed."""
+    """`dp check DATA... [--report FILE.json] [--plot FILE.png]`; a fault is an error after the report is printed.
+
+    A training input among DATA is checked as `dp train` does it, and then its data.
+    """
     systems, unreadable = _open_all(args.systems, getattr(args, "type_map", None))
     plot = getattr(args, "plot", None)
     report = check_systems(systems, max_frames=None, strict=False, histograms=bool(plot))
@@ -104,18 +107,39 @@ def _open_all(paths: Sequence[str], type_map: Sequence[str] | None) -> tuple[lis
     """The systems that open, and the words for those that do not."""
     systems: list[System] = []
     unreadable: list[str] = []
-    for element in paths:
+    for element, names, patterns in _elements(paths, type_map):
         try:
-            found = expand(element)
+            found = expand(element, patterns)
         except DataError as error:
             unreadable.append(str(error))
             continue
         for path in found:
             try:
-                systems.extend(open_path(path, type_map))
+                systems.extend(open_path(path, names))
             except DataError as error:
                 unreadable.append(str(error))
     return systems, unreadable
+
+
+def _elements(paths: Sequence[str], type_map: Sequence[str] | None) -> Iterator[tuple[str, Any, Any]]:
+    """What to search, by which names of types and which patterns; a training input stands for its data."""
+    for path in paths:
+        if path.endswith((".json", ".yaml", ".yml")):
+            yield from _elements_of_input(path)
+        else:
+            yield path, type_map, None
+
+
+def _elements_of_input(path: str) -> Iterator[tuple[str, Any, Any]]:
+    from deepmd import config
+    from deepmd.config.multi_task import tasks_of
+
+    full = config.normalise(config.upgrade(config.load_input(path))[0])
+    for one in tasks_of(full).values() if config.is_multi_task(full) else [full]:
+        for section in (one["training"].get("training_data"), one["training"].get("validation_data")):
+            systems = section["systems"] if section else []
+            for element in [systems] if isinstance(systems, str) else systems:
+                yield element, one["model"].get("type_map"), section.get("rglob_patterns")
 
 
 def _system_lines(system: SystemReport) -> list[str]:

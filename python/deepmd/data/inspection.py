@@ -23,6 +23,7 @@ _REACH = 3.0  # A; pairs beyond it are not looked at
 _BLOCK_BYTES = 16 << 20
 _VIRIAL_FRAMES = 400
 _LARGE_FORCE = 50.0  # eV/A
+_COARSE_ENERGY = 1e-6  # eV per atom
 _EV_PER_A3_IN_GPA = 160.21766208
 BINS = np.linspace(0.0, _REACH, 151)
 FORCE_BINS = np.logspace(-4, 4, 161)
@@ -216,6 +217,12 @@ class Inspection:
         if len(each) > 1 and not each.any():
             self.report.warnings.append(
                 f"{self.system.name}: all energies are zero; remove energy.npy if there are none"
+            )
+        spacing = np.spacing(np.abs(energy[found]).max().astype(np.float32)) / atoms[found].min()
+        if spacing > _COARSE_ENERGY and (energy[found].astype(np.float32) == energy[found]).all():
+            self.report.warnings.append(
+                f"{self.system.name}: energies were written in single precision, which rounds them to {spacing:.0e} eV "
+                "per atom; write them as float64"
             )
         if np.ptp(each) > 10 and not self.system.mixed:
             row = int(np.flatnonzero(found)[np.abs(each - np.median(each)).argmax()])

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from deepmd.data.arrays import FrameArray, Hdf5Array, MemoryArray, NpyArray, read_numbers
+from deepmd.data.arrays import FrameArray, Hdf5Array, MemoryArray, NpyArray, file_stamp, read_numbers
 from deepmd.errors import DataError
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
@@ -89,17 +89,22 @@ def memory_set(where: str, arrays: dict[str, np.ndarray], numbers: Sequence[int]
     return FrameSet(where, frozenset(held), held.__getitem__, numbers)
 
 
-@lru_cache(maxsize=64)
 def hdf5_file(path: str):
     """An open HDF5 file, read-only, shared by all systems in it."""
-    import h5py
-
     if not os.path.isfile(path):
         raise DataError(f"{path} does not exist, expected an HDF5 file; mend the path in `systems`")
     try:
-        return h5py.File(path, "r")
+        return _open_hdf5(os.path.abspath(path), file_stamp(path))
     except OSError:
         raise DataError(f"{path} is not a readable HDF5 file; it may be truncated: copy it again") from None
+
+
+@lru_cache(maxsize=64)
+def _open_hdf5(path: str, stamp: tuple[int, ...]):
+    import h5py
+
+    del stamp  # a file that was written again since is another one
+    return h5py.File(path, "r")
 
 
 def listing(path: str) -> set[str]:
@@ -122,7 +127,8 @@ def _text(path: str) -> str:
 
 def _npy_set(path: str) -> FrameSet:
     stems = frozenset(name[:-4] for name in listing(path) if name.endswith(".npy"))
-    return FrameSet(path, stems, lambda stem: NpyArray(os.path.join(path, stem + ".npy")))
+    folder = os.path.abspath(path)
+    return FrameSet(path, stems, lambda stem: NpyArray(*(os.path.join(at, stem + ".npy") for at in (path, folder))))
 
 
 def _raw_set(path: str, names: set[str]) -> FrameSet:

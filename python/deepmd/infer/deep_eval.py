@@ -224,11 +224,12 @@ def DeepPotential(*args: Any, **kwargs: Any) -> DeepEval:  # noqa: N802 the esta
 def model_kind(model_file: str | os.PathLike, head: str | None = None) -> str:
     """What a model predicts, such as 'energy'."""
     path = find_model(model_file)
-    if path.suffix.lower() == ".pth":
+    from deepmd.infer.opening import needs_freezing, trained_model
+
+    if not needs_freezing(path):
         from deepmd.model_file import read
 
         return read(path).metadata["kind"]
-    from deepmd.infer.opening import trained_model
 
     return trained_model(path, head).facts().kind
 

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 FROZEN = ".pth"
 CHECKPOINT = ".pt"
-KNOWN = (FROZEN, CHECKPOINT, *TREE_SUFFIXES)
+KNOWN = (FROZEN, CHECKPOINT, ".pb", *TREE_SUFFIXES)
 
 
 def find_model(path: str | os.PathLike) -> Path:
@@ -25,6 +25,10 @@ def find_model(path: str | os.PathLike) -> Path:
         raise ModelError(f"{path}: got a folder, expected a model file, such as graph.pth or model.ckpt.pt in it")
     if path.suffix.lower() not in KNOWN and not path.is_file():
         path = path.with_name(path.name + FROZEN)
+    if path.suffix == ".pb" and not path.exists():
+        path = path.with_suffix(FROZEN)  # inputs of TensorFlow times call it graph.pb, see model_file.answer_to
+    if path.suffix == ".pb" and path.is_symlink():
+        path = path.resolve()
     if not path.is_file():
         raise ModelError(f"{path}: the model file does not exist; dp freeze -o {path.stem}{FROZEN} writes one")
     return path
@@ -67,7 +71,7 @@ def open_model(file: str | os.PathLike, head: str | None = None, **choice: str |
     head: the branch of a multi-task checkpoint. choice: path and precision, as `DeepEval` explains them.
     """
     path = find_model(file)
-    if path.suffix.lower() not in (CHECKPOINT, *TREE_SUFFIXES):
+    if not needs_freezing(path):
         if head is not None:
             raise ModelError(f"{path}: got the branch '{head}', but a frozen model has one branch; leave it out")
         return open_frozen(path, **choice)
@@ -76,6 +80,11 @@ def open_model(file: str | os.PathLike, head: str | None = None, **choice: str |
         freeze_temporarily(path, frozen, head)
         log.info("%s is not a frozen model; evaluated through a temporary one", path)
         return open_frozen(frozen, run_selftest=False, **choice)  # freezing has just proved it
+
+
+def needs_freezing(path: Path) -> bool:
+    """Whether a file is a checkpoint or a neutral tree; anything else has to be a frozen model."""
+    return path.suffix.lower() in (CHECKPOINT, *TREE_SUFFIXES)
 
 
 def freeze_temporarily(source: Path, frozen: Path, head: str | None) -> None:

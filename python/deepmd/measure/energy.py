@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deepmd.infer.from_data import DataFrame
-from deepmd.measure.pairs import Collector, Pairs, Quantity
+from deepmd.measure.pairs import Collector, Pairs, Quantity, detail_path
 
 COMPONENTS = [a + b for a in "xyz" for b in "xyz"]
 
@@ -86,11 +85,13 @@ class EnergyMeasure:
     def write_details(self, prefix: str, system: str, result: dict[str, Pairs], number: int) -> None:
         """Appends labels and predictions to the detail files; the header names the first system only."""
         for key, (suffix, columns) in self.details.items():
+            path = detail_path(prefix, suffix)
+            if number == 0:
+                path.unlink(missing_ok=True)  # of an earlier test; the first system may lack the quantity
             if key not in result:
                 continue
-            path = Path(prefix).with_suffix(suffix)
             names = " ".join([f"data_{c}" for c in columns] + [f"pred_{c}" for c in columns])
             unit = " (eV/Å^3)" if key == "stress" else ""
-            with open(path, "a" if number > 0 else "w", encoding="utf-8") as stream:
+            with open(path, "a", encoding="utf-8") as stream:
                 header = f"{system}{unit}: {names}" if stream.tell() == 0 else ""
                 np.savetxt(stream, np.hstack([result[key].data, result[key].pred]), header=header)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deepmd.infer.from_data import DataFrame
-from deepmd.measure.pairs import Collector, Pairs, Quantity
+from deepmd.measure.pairs import Collector, Pairs, Quantity, detail_path
 
 
 class TensorMeasure:
@@ -54,9 +53,9 @@ class TensorMeasure:
     def write_details(self, prefix: str, system: str, result: dict[str, Pairs], number: int) -> None:
         """One file for each system: a row for each frame, or for each atom."""
         pairs = result.get("total") or result["atomic"]
-        path = Path(prefix).with_suffix(f".out.{number}" if number else ".out")
+        path = detail_path(prefix, f".out.{number}" if number else ".out")
         names = " ".join(f"{kind}_{c}" for kind in ("data", "pred") for c in self.columns)
-        np.savetxt(path, np.hstack([pairs.data, pairs.pred]), header=f"{system}: {names}")
+        np.savetxt(path, np.hstack([pairs.data, pairs.pred]), header=f"{system}: {names}", encoding="utf-8")
 
 
 class ScalarsMeasure:
@@ -109,6 +108,6 @@ class ScalarsMeasure:
                 continue
             later = f".{number}" if number else ""
             for frame, (data, pred) in enumerate(result[key].frames()):
-                path = Path(prefix).with_suffix(f".{stem}.out{later}.{frame}")
+                path = detail_path(prefix, f".{stem}.out{later}.{frame}")
                 header = f"{system} - {frame}: data_{stem} pred_{stem}"
-                np.savetxt(path, np.stack([data.ravel(), pred.ravel()], axis=1), header=header)
+                np.savetxt(path, np.stack([data.ravel(), pred.ravel()], axis=1), header=header, encoding="utf-8")

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+
+def detail_path(prefix: str, suffix: str) -> Path:
+    """A detail file. A prefix that ends in `.out` loses it; other dots belong to the name (water_0.5, water_0.6)."""
+    return Path(prefix.removesuffix(".out") + suffix)
 
 
 @dataclass

@@ -226,7 +226,7 @@ class NodeEngine:
             rows = (b[own].reshape(-1, b.shape[2]) @ gamma).reshape(-1, 4, descriptor.width) / n_slots
             if with_forces and not rows.requires_grad:
                 rows.requires_grad_(True)  # nothing below the descriptor is trained
-            d = torch.bmm(rows.transpose(1, 2), rows[:, :, : descriptor.axis]).reshape(rows.shape[0], -1)
+            d = torch.bmm(rows.transpose(1, 2), rows[:, :, : descriptor.axis]).flatten(1)  # also of no atoms at all
             energies.append(self._fit(d, t, batch, own))
             gammas.append(gamma)
             tensors.append(rows)

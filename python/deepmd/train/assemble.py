@@ -14,7 +14,7 @@ from deepmd.data import Sampler, System, load_systems, stat_file
 from deepmd.data.graph import Batch, GraphCache
 from deepmd.data.output_bias import change_bias
 from deepmd.data.statistics import set_statistics
-from deepmd.errors import DataError, InputError
+from deepmd.errors import DataError, DeepmdError, InputError
 from deepmd.nn.model import build
 from deepmd.nn.nodes import NodeEngine
 from deepmd.nn.plain import OutputEngine, PlainEngine
@@ -31,6 +31,7 @@ from deepmd.train.trainer import Setup, Source, Trainer
 
 log = logging.getLogger(__name__)
 THREAD_VARIABLES = ("DP_INTRA_OP_PARALLELISM_THREADS", "OMP_NUM_THREADS")
+MOST_WARNINGS = 10  # about the data
 GUESSED_DISTANCE = 0.6  # Angstrom; where the data were not scanned, the nodes start from here and widen when needed
 
 
@@ -51,8 +52,7 @@ def run(jdata: dict[str, Any], args: Any, origin: Origin) -> None:
     trainer = Trainer(setup)
     if payload is not None:
         trainer.resume(payload)
-    elif stale := checkpoint.remove_stale(trainer.prefix):
-        log.warning("removed %d checkpoints of an earlier run (%s ...)", len(stale), stale[0])
+    make_room(trainer, origin)
     place(setup)
     n_parameters = sum(p.numel() for p in setup.model.parameters() if p.requires_grad)
     log.info("training %d parameters for %d steps from step %d", n_parameters, setup.numb_steps, setup.step)
@@ -62,6 +62,17 @@ def run(jdata: dict[str, Any], args: Any, origin: Origin) -> None:
         retarget_bias(setup.model, setup.engine, sample(setup.training, jdata["model"]))
         trainer.save()
     finish(setup, section)
+
+
+def make_room(trainer: Trainer, origin: Origin) -> None:
+    """Sets aside what another run left under the names of this one, or this one beyond the step it restarts from."""
+    restart, here = origin.kind == "restart", trainer.prefix.parent.resolve()
+    continues = restart and checkpoint.find_checkpoint(origin.path).resolve().parent == here
+    curve = [] if continues else [Path(trainer.setup.section["disp_file"])]
+    folder = checkpoint.set_aside(trainer.prefix, trainer.setup.step if continues else -1, curve)
+    if folder is not None:
+        whose = f"of steps after {trainer.setup.step}" if continues else "of an earlier run"
+        log.warning("checkpoints %s were in the way and are in %s now; remove it if they are not needed", whose, folder)
 
 
 def settle_sel(section: dict[str, Any], systems: list[System], skip: bool) -> float | None:
@@ -174,10 +185,14 @@ def open_systems(section: dict[str, Any], type_map: list[str]) -> list[System]:
 
 
 def check_data(systems: list[System]) -> None:
-    """Refuses faulty data before the first step."""
+    """Refuses faulty data before the first step, and tells what looks wrong but may be right."""
     from deepmd.data.check import check_systems
 
-    check_systems(systems)
+    warnings = check_systems(systems).warnings
+    for warning in warnings[:MOST_WARNINGS]:
+        log.warning("%s", warning)
+    if len(warnings) > MOST_WARNINGS:
+        log.warning("%d more such lines; `dp check` shows all of them", len(warnings) - MOST_WARNINGS)
 
 
 def has_absent_atoms(section: dict[str, Any]) -> bool:
@@ -268,6 +283,9 @@ def finish(setup: Setup, section: dict[str, Any]) -> None:
 
     picture = Path(section["disp_file"]).with_suffix(".png")
     if setup.numb_steps > 0 and section.get("disp_training", True):
-        learning_curve(section["disp_file"], picture)
-        log.info("learning curve: %s, %s", section["disp_file"], picture)
+        try:
+            learning_curve(section["disp_file"], picture)
+            log.info("learning curve: %s, %s", section["disp_file"], picture)
+        except (DeepmdError, OSError, ImportError) as error:  # a picture is no reason to call a training failed
+            log.warning("the learning curve was not drawn: %s", error)
     log.info("finished training; freeze the model with dp freeze")

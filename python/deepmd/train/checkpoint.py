@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
-import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,15 @@ def save(prefix: str | Path, payload: dict[str, Any], keep: int) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, payload)
-        point(prefix.with_name(f"{prefix.name}.pt"), path.name)
-        model_file.write_whole(path.parent / POINTER, f"{path}\n".encode())
+        name_newest(prefix.name, path)
+        if path.parent != Path() and not path.is_absolute():  # for `dp freeze` where the training was started
+            model_file.write_whole(POINTER, f"{path}\n".encode())
     except (OSError, ModelError) as error:
         raise TrainingError(f"checkpoint not saved: {error}") from error
     if keep >= 1:
         for old in family(prefix)[:-keep]:
-            old.unlink(missing_ok=True)
+            if old != path:
+                old.unlink(missing_ok=True)
     return path
 
 
@@ -53,27 +56,45 @@ def write(path: Path, payload: dict[str, Any]) -> None:
     model_file.write_whole(path, model_file.seal(buffer.getvalue(), TRAILER))
 
 
-def point(link: Path, target: str) -> None:
-    """Makes `link` a symbolic link to `target` in one step."""
-    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    os.replace(temporary, link)
+def name_newest(name: str, path: Path) -> None:
+    """Points `<name>.pt` and `checkpoint` in the folder of a checkpoint at it."""
+    model_file.point(path.with_name(f"{name}.pt"), path.name)
+    model_file.write_whole(path.parent / POINTER, f"{path.name}\n".encode())
 
 
 def family(prefix: Path) -> list[Path]:
     """The checkpoints of a prefix, oldest first."""
     pattern = re.compile(re.escape(prefix.name) + r"-(\d+)\.pt")
-    found = [(int(m.group(1)), p) for p in prefix.parent.glob("*.pt") if (m := pattern.fullmatch(p.name))]
-    return [p for _, p in sorted(found)]
+    return sorted((p for p in prefix.parent.glob("*.pt") if pattern.fullmatch(p.name)), key=step_of)
 
 
-def remove_stale(prefix: str | Path) -> list[Path]:
-    """On a fresh run, checkpoints of an earlier run under the same prefix are in the way; they are removed."""
-    stale = family(Path(prefix))
-    for path in stale:
-        path.unlink()
-    return stale
+def step_of(path: Path) -> int:
+    """The step in the name of a checkpoint."""
+    return int(path.stem.rpartition("-")[2])
+
+
+def set_aside(prefix: str | Path, after: int = -1, others: Sequence[Path] = ()) -> Path | None:
+    """Moves checkpoints of later steps than `after`, which another run has left in the way, into a new folder.
+
+    `others` are files that go along. The folder is one to freeze or restart from. None: there was nothing to move.
+    """
+    prefix = Path(prefix)
+    stale = [path for path in family(prefix) if step_of(path) > after]
+    if not stale:
+        return None
+    folder = next(f for k in itertools.count(1) if not (f := prefix.with_name(f"{prefix.name}.earlier-{k}")).exists())
+    try:
+        folder.mkdir()
+        for path in (*stale, *(path for path in others if path.is_file())):
+            path.rename(folder / path.name)
+        name_newest(prefix.name, folder / stale[-1].name)
+        prefix.with_name(f"{prefix.name}.pt").unlink(missing_ok=True)
+        (prefix.parent / POINTER).unlink(missing_ok=True)
+        if left := family(prefix):
+            name_newest(prefix.name, left[-1])
+    except (OSError, ModelError) as error:
+        raise TrainingError(f"{folder}: cannot move the checkpoints of an earlier run there: {error}") from error
+    return folder
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -85,8 +106,8 @@ def find_checkpoint(path: str | Path) -> Path:
             raise ModelError(
                 f"{path}: got a folder without the file 'checkpoint'; give the .pt file itself or train first"
             )
-        named = Path(pointer.read_text().strip())
-        return named if named.is_absolute() or named.exists() else path / named.name
+        named = path / pointer.read_text(encoding="utf-8").strip()
+        return named if named.exists() else path / named.name  # the folder may have been moved
     if path.exists():
         return path
     with_suffix = path.with_name(path.name + ".pt")

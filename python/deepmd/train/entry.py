@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from deepmd import config
-from deepmd.train.files import write_json
+from deepmd.train.files import checkpoint_prefix, sole_writer, write_json
 from deepmd.train.origin import Origin
 
 log = logging.getLogger(__name__)
@@ -30,4 +30,5 @@ def train(args: Any) -> None:
         from deepmd.train.tasks import run
     else:
         from deepmd.train.assemble import run
-    run(jdata, args, origin)
+    with sole_writer(checkpoint_prefix(jdata["training"])):
+        run(jdata, args, origin)

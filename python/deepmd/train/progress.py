@@ -12,6 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from deepmd.errors import TrainingError
+
 log = logging.getLogger(__name__)
 
 
@@ -26,15 +28,26 @@ class LearningCurve:
         self.path = Path(path)
         self.groups = groups
         self._header_due = True
-        if restart is None or not self.path.exists():
-            self.path.write_text("")
-            return
-        kept = [
-            line
-            for line in self.path.read_text().splitlines()
-            if line.startswith("#") or int(line.split()[0]) <= restart
-        ]
-        self.path.write_text("".join(line + "\n" for line in kept))
+        kept = ""
+        try:
+            if restart is not None and self.path.exists():
+                lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+                kept = "".join(line for line in lines if self._stays(line, restart))
+            self.path.write_text(kept)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    @staticmethod
+    def _stays(line: str, restart: int) -> bool:
+        """Whether a row belongs to the steps before a restart; the last row of a run that was cut off may be half."""
+        step = (line.split() or [""])[0]
+        return line.endswith("\n") and (line.startswith("#") or (step.isdigit() and int(step) <= restart))
+
+    def _unwritable(self, error: OSError) -> TrainingError:
+        return TrainingError(
+            f"{self.path}: cannot write the learning curve: {error.strerror or error}; free space or change "
+            "training/disp_file"
+        )
 
     def header(self) -> str:
         columns = "".join("   " + " ".join(f"{name:>11}" for name in group) for group in self.groups)
@@ -49,8 +62,11 @@ class LearningCurve:
         for group in self.groups:
             line += "   " + " ".join(f"{values.get(name, math.nan):11.2e}" for name in group)
         line += f"   {lr:8.1e}\n"
-        with open(self.path, "a") as file:
-            file.write(line)
+        try:
+            with open(self.path, "a") as file:
+                file.write(line)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
 
 def column_groups(quantities: list[str], validation: bool, task: str = "") -> list[list[str]]:

@@ -11,12 +11,14 @@ import numpy as np
 
 from deepmd import exchange, foreign_checkpoint, model_file
 from deepmd.errors import InputError, ModelError
+from deepmd.infer.opening import find_model
 from deepmd.nn.model import deserialize
 from deepmd.train import checkpoint
 from deepmd.train.origin import RANDOM, Origin
 from deepmd.train.types import move_types
 
 log = logging.getLogger(__name__)
+KEEP_SEL = " back: it is part of the formula and limits nothing, so that there is never a need to adjust it"
 
 
 def read(origin: Origin) -> tuple[Any, dict[str, Any] | None]:
@@ -30,9 +32,9 @@ def read(origin: Origin) -> tuple[Any, dict[str, Any] | None]:
         tree = exchange.read_tree(origin.path)
         exchange.check_supported(tree)
         return deserialize(tree["model"]), None
-    if origin.kind == "init_frz_model" or (origin.finetune and suffix == ".pth"):
+    if origin.kind == "init_frz_model" or (origin.finetune and suffix in (".pth", ".pb")):
         check_branch(origin)
-        return deserialize(model_file.read(origin.path).tree), None
+        return deserialize(model_file.read(find_model(origin.path)).tree), None
     path = checkpoint.find_checkpoint(origin.path)
     if foreign_checkpoint.is_foreign(path):
         if origin.kind == "restart":
@@ -128,7 +130,7 @@ def transfer(source: Any, model: Any, name: str) -> None:
         if getattr(before, option) != getattr(now, option):
             raise ModelError(
                 f"{name}: its {option} is {getattr(before, option)}, the input says {getattr(now, option)}; expected "
-                f"the same; change model/descriptor/{option}"
+                f"the same; change model/descriptor/{option}{KEEP_SEL if option == 'sel' else ''}"
             )
     model.load_state_dict(theirs)
     model.min_pair_distance = source.min_pair_distance

@@ -45,8 +45,7 @@ def run(jdata: dict[str, Any], args: Any, origin: Origin) -> None:
             trainer.tasks[task].setup.model.min_pair_distance = distance
     if origin.kind == "restart":
         trainer.resume(checkpoint.load(checkpoint.find_checkpoint(origin.path)))
-    elif stale := checkpoint.remove_stale(trainer.prefix):
-        log.warning("removed %d checkpoints of an earlier run (%s ...)", len(stale), stale[0])
+    assemble.make_room(trainer, origin)
     clock = trainer.setup
     n_parameters = sum(p.numel() for p in clock.model.parameters() if p.requires_grad)
     log.info("training %d parameters of %d tasks for %d steps from step %d",

@@ -19,6 +19,7 @@ from deepmd.errors import TrainingError
 from deepmd.nn.nodes import TOLERANCE, NodeEngine
 from deepmd.nn.plain import OutputEngine, PlainEngine
 from deepmd.train import checkpoint
+from deepmd.train.files import checkpoint_prefix
 from deepmd.train.progress import LearningCurve, Progress, column_groups, column_values
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Trainer:
         section = setup.section
         self.save_freq = int(section["save_freq"])
         self.disp_freq = int(section["disp_freq"])
-        self.prefix = Path(section.get("save_dir") or ".") / section["save_ckpt"]
+        self.prefix = checkpoint_prefix(section)
         self.keep = int(section.get("max_ckpt_keep", 5))
         self.max_norm = section.get("gradient_max_norm")
         self.parameters = [p for p in setup.model.parameters() if p.requires_grad]
@@ -249,7 +250,10 @@ class Trainer:
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         del frame
+        if self._signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt  # Ctrl-C once more: at once, without a checkpoint
         self._signal = number
+        log.warning("%s: this step is finished and saved, which may take a moment", signal.Signals(number).name)
 
     def _leave(self) -> None:
         if self._saved_step != self.setup.step:
