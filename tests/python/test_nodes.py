@@ -9,9 +9,13 @@ from checks import tolerance
 from deepmd.data import System, load_systems, write_system
 from deepmd.data.graph import GraphCache
 from deepmd.nn.model import build, deserialize
-from deepmd.nn.nodes import NodeEngine
-from deepmd.nn.plain import PlainEngine
+from deepmd.nn.nodes import Nodes, node_parts
+from deepmd.nn.plain import OutputEngine, PlainEngine
+from deepmd.nn.ragged import sum_to, take
+from deepmd.nn.spin_engine import SpinEngine
+from reference.tiny_descriptors import SECTIONS, make_model
 from reference.tiny_models import Options, make_tree
+from reference.tiny_outputs import make_output_model, make_spin_model
 
 pytestmark = pytest.mark.usefixtures("compiled")
 SHORTEST = 0.6  # Angstrom
@@ -42,33 +46,99 @@ def loss_of(prediction, seed=0):
 def cache(tiny_system):
     def make(model):
         systems = load_systems(str(tiny_system(n_frames=3, n_molecules=8)), model.type_map)
-        return GraphCache(systems, model.descriptor.rcut, model.pair_keep.numpy())
+        return GraphCache(systems, model.facts().rcut, model.seen_pairs())
 
     return make
 
 
 @pytest.mark.parametrize("frames", [[0], [2, 0, 1]], ids=["one frame", "three frames"])
 @pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("in_torch", [False, True], ids=["compiled", "as on a GPU"])
-def test_nodes_agree_with_the_plain_path(cache, name, frames, in_torch):
+def test_nodes_agree_with_the_plain_path(cache, name, frames):
     model = deserialize(make_tree(VARIANTS[name]))
     batch = cache(model).batch(0, np.array(frames))
-    engine = NodeEngine(model, SHORTEST)
-    engine.in_torch = in_torch
-    while engine.error() > 1e-12 and engine.refine():
+    compare(model, PlainEngine(model, nodes=fine_nodes(model))(batch), PlainEngine(model)(batch))
+
+
+def fine_nodes(model):
+    """Nodes that are as good as every neighbour."""
+    nodes = Nodes(model, SHORTEST)
+    while nodes.error() > 1e-12 and nodes.refine():
         pass
-    fast, plain = engine(batch), PlainEngine(model)(batch)
-    for key in ("energy", "atom_energy", "forces", "virial"):
+    return nodes
+
+
+def compare(model, fast, plain, *more):
+    """Values, and gradients of a number made of all of them by every parameter."""
+    for key in ("energy", "atom_energy", "forces", "virial", *more):
         a, b = getattr(fast, key).detach().numpy(), getattr(plain, key).detach().numpy()
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance("nodes against every neighbour"), err_msg=key)
     parameters = [p for p in model.parameters() if p.requires_grad]
     gradients = [torch.autograd.grad(loss_of(p), parameters, allow_unused=True) for p in (fast, plain)]
     for a, b in zip(*gradients, strict=True):
-        if b is None:
-            assert a is None or float(a.abs().max()) == 0.0
-            continue
+        a, b = (torch.zeros(1) if one is None else one for one in (a, b))  # of types that do not occur
         scale = max(float(b.abs().max()), 1.0)
         assert float((a - b).abs().max()) < tolerance("nodes against every neighbour") * scale
+
+
+ON_NODES = ("se_e2_r", "se_e2_r, two-sided", "se_e2_r, excluded", "se_a_tpe", "se_a_tpe, one-sided", "se_atten",
+            "se_atten, strip", "se_atten_v2, no attention", "se_atten_v2, one-sided", "se_e3", "se_e3, excluded",
+            "se_e3_tebd", "se_e3_tebd, strip", "hybrid", "hybrid, mixed types", "dpa2", "dpa2, everything")  # fmt: skip
+MORE = {"se_atten_v2, no attention": {**SECTIONS["se_atten_v2"], "attn_layer": 0, "rcut_smth": 1.0}}
+PLAIN = ("se_atten, attention", "se_atten, smooth", "dpa3")
+
+
+@pytest.mark.parametrize("name", ON_NODES)
+def test_every_kind_agrees_with_the_plain_path(cache, name):
+    model = make_model(name, MORE.get(name))
+    batch = cache(model).batch(0, np.array([2, 0]))
+    nodes = fine_nodes(model)
+    compare(model, PlainEngine(model, nodes=nodes)(batch), PlainEngine(model)(batch))
+    assert nodes.parts and nodes.error() < 1e-11
+
+
+def test_what_cannot_run_on_nodes_does_not():
+    assert all(not node_parts(make_model(name)) for name in PLAIN)
+    assert not node_parts(make_model("", {**SECTIONS["se_e2_r"], "activation_function": "relu"}))
+
+
+@pytest.mark.parametrize("kind", ["dipole", "dos"])
+def test_other_outputs_agree_with_the_plain_path(cache, kind):
+    model = make_output_model(kind)
+    batch = cache(model)
+    batch.labels = ()
+    batch = batch.batch(0, np.array([1, 2]))
+    fast, plain = OutputEngine(model, fine_nodes(model))(batch), OutputEngine(model)(batch)
+    np.testing.assert_allclose(fast.atomic.detach(), plain.atomic.detach(), rtol=0, atol=1e-9)
+    parameters = [p for p in model.descriptor.parameters() if p.requires_grad]
+    for a, b in zip(*(torch.autograd.grad(one.total.pow(2).sum(), parameters) for one in (fast, plain)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
+
+
+def test_spins_agree_with_the_plain_path(cache):
+    model = make_spin_model()
+    source = cache(model)
+    source.labels = ()
+    batch = source.batch(0, np.array([0, 1]))
+    rng = np.random.default_rng(1)
+    spin = rng.normal(size=(len(batch.types), 3))
+    batch.labels["spin"] = spin / np.linalg.norm(spin, axis=1)[:, None] * (batch.types == 0)[:, None]
+    batch.found["spin"] = True
+    model.cover(torch.ones(2, dtype=torch.float64))
+    nodes = fine_nodes(model)
+    SpinEngine(model, nodes)(batch)  # finds the distance to the virtual atoms
+    while nodes.error() > 1e-12 and nodes.refine():
+        pass
+    fast, plain = SpinEngine(model, nodes)(batch), SpinEngine(model)(batch)
+    assert all(part.active for part in nodes.parts)
+    compare(model, fast, plain, "force_mag")
+
+
+def test_types_of_a_part_may_stand_in_another_order(cache):
+    """Centres are then not sorted by type, and only some types occur."""
+    model = make_model("", MORE["se_atten_v2, no attention"], ["H", "X", "O"])
+    batch = cache(model).batch(0, np.array([0]))
+    batch.types = batch.types[::-1].copy()
+    compare(model, PlainEngine(model, nodes=fine_nodes(model))(batch), PlainEngine(model)(batch))
 
 
 @pytest.mark.parametrize("atoms", ["of one type", "alone"])
@@ -80,7 +150,7 @@ def test_frames_without_atoms_of_some_type(atoms, tiny, tmp_path):
     folder = write_system(tmp_path / "a", np.array(made["types"])[kept], made["type_map"], data)
     model = deserialize(make_tree(Options()))
     batch = GraphCache([System.open(str(folder), model.type_map)], model.descriptor.rcut).batch(0, np.array([0, 1]))
-    fast, plain = NodeEngine(model, SHORTEST, 256)(batch), PlainEngine(model)(batch)
+    fast, plain = PlainEngine(model, nodes=Nodes(model, SHORTEST, 256))(batch), PlainEngine(model)(batch)
     parameters = [p for p in model.parameters() if p.requires_grad]
     for prediction in (fast, plain):
         gradients = torch.autograd.grad(loss_of(prediction), parameters, allow_unused=True)
@@ -91,7 +161,7 @@ def test_frames_without_atoms_of_some_type(atoms, tiny, tmp_path):
 
 def test_the_error_on_nodes_falls_exponentially_and_is_measured():
     model = deserialize(make_tree(Options()))
-    errors = [NodeEngine(model, SHORTEST, n_nodes).error() for n_nodes in (16, 32, 64, 128)]
+    errors = [Nodes(model, SHORTEST, n_nodes).error() for n_nodes in (16, 32, 64, 128)]
     assert errors[0] > 10 * errors[1] > 100 * errors[2]
     assert errors[3] < 1e-9
 
@@ -99,9 +169,9 @@ def test_the_error_on_nodes_falls_exponentially_and_is_measured():
 def test_pairs_closer_than_the_interval_widen_it(cache):
     model = deserialize(make_tree(Options()))
     batch = cache(model).batch(0, np.array([0]))
-    narrow = NodeEngine(model, 2.0, 256)
-    result = narrow(batch)
-    assert narrow.shortest < 1.0
+    narrow = Nodes(model, 2.0, 256)
+    result = PlainEngine(model, nodes=narrow)(batch)
+    assert narrow.parts[0].shortest < 1.0
     np.testing.assert_allclose(
         result.forces.detach().numpy(), PlainEngine(model)(batch).forces.detach().numpy(), rtol=0, atol=1e-8
     )
@@ -109,7 +179,7 @@ def test_pairs_closer_than_the_interval_widen_it(cache):
 
 def test_a_batch_is_the_sum_of_its_frames(cache):
     model = deserialize(make_tree(Options()))
-    source, engine = cache(model), NodeEngine(model, SHORTEST, 128)
+    source, engine = cache(model), PlainEngine(model, nodes=Nodes(model, SHORTEST, 128))
     together = engine(source.batch(0, np.array([0, 1, 2])))
     single = [engine(source.batch(0, np.array([k]))) for k in range(3)]
     np.testing.assert_allclose(together.energy.detach(), [float(s.energy.detach()[0]) for s in single], rtol=1e-13)
@@ -119,14 +189,14 @@ def test_a_batch_is_the_sum_of_its_frames(cache):
 def test_a_float32_model_stays_close():
     tree = make_tree(Options(precision="float32"))
     model = deserialize(tree)
-    assert NodeEngine(model, SHORTEST).error() < 1e-4
+    assert Nodes(model, SHORTEST).error() < 1e-4
     assert model.descriptor.networks[0].dtype == torch.float32
 
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_the_number_of_threads_does_not_change_the_sums(cache, threads):
     model = deserialize(make_tree(Options()))
-    batch, engine = cache(model).batch(0, np.array([0, 1])), NodeEngine(model, SHORTEST)
+    batch, engine = cache(model).batch(0, np.array([0, 1])), PlainEngine(model, nodes=Nodes(model, SHORTEST))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -136,6 +206,17 @@ def test_the_number_of_threads_does_not_change_the_sums(cache, threads):
     finally:
         torch.set_num_threads(before)
     assert float((one - many).abs().max()) < 1e-11
+
+
+def test_rows_are_taken_and_added_with_derivatives_of_any_order():
+    generator = torch.Generator().manual_seed(0)
+    index = torch.tensor([2, 0, 2, 2, 3])
+    x = torch.randn(5, 3, dtype=torch.float64, generator=generator)
+    assert torch.equal(sum_to(x.clone().requires_grad_(), index, 5), sum_to(x, index, 5))
+    assert torch.equal(take(x.clone().requires_grad_(), index), x[index])
+    x.requires_grad_()
+    for function in (lambda x: sum_to(x**2, index, 5), lambda x: take(x**2, index)):
+        assert torch.autograd.gradcheck(function, x) and torch.autograd.gradgradcheck(function, x)
 
 
 def test_initial_weights_follow_the_documented_distributions():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from deepmd.errors import InputError, ModelError, TrainingError
 from deepmd.freeze import freeze_model
-from deepmd.nn.nodes import NodeEngine
+from deepmd.nn.nodes import node_parts
 from deepmd.plots import read_lcurve
 from deepmd.train import checkpoint
 from deepmd.train.files import sole_writer
@@ -303,7 +303,7 @@ def test_sel_auto_is_resolved_from_the_data(tmp_path, jdata):
 
 def test_skipping_the_statistics_of_neighbours_trains_all_the_same(tmp_path, jdata):
     run(tmp_path / "a", jdata, skip_neighbor_stat=True)
-    assert NodeEngine.supports(checkpoint.load_model(tmp_path / "a" / "model.ckpt.pt")[0])
+    assert node_parts(checkpoint.load_model(tmp_path / "a" / "model.ckpt.pt")[0])
 
 
 def test_a_stat_file_is_made_once_and_used_afterwards(tmp_path, jdata, tiny_system):

@@ -171,17 +171,20 @@ def input_of(descriptor: dict[str, Any], type_map: list[str] | None = None) -> d
     return full["model"]
 
 
-def make_model(name: str) -> torch.nn.Module:
-    """A model with random weights, biases and statistics."""
+def make_model(
+    name: str, section: dict[str, Any] | None = None, type_map: list[str] | None = None
+) -> torch.nn.Module:
+    """A model with random weights, biases and statistics; section: in place of the one of that name."""
     from deepmd.nn.model import build
 
     rng = np.random.default_rng(5)
-    model = build(input_of(SECTIONS[name])).eval()
+    model = build(input_of(section or SECTIONS[name], type_map)).eval()
+    n = len(model.type_map)
     with torch.no_grad():
-        model.out_bias.copy_(torch.from_numpy(rng.normal(-3.0, 1.0, 2)))
+        model.out_bias.copy_(torch.from_numpy(rng.normal(-3.0, 1.0, n)))
         for environment in model.descriptor.environments():
             if not environment.set_davg_zero:
-                environment.davg[:, 0] = torch.from_numpy(rng.uniform(0.05, 0.3, 2))
-            widths = rng.uniform(0.2, 0.5, (2, 2))[:, [0, 1, 1, 1][: environment.row_width]]
+                environment.davg[:, 0] = torch.from_numpy(rng.uniform(0.05, 0.3, n))
+            widths = rng.uniform(0.2, 0.5, (n, 2))[:, [0, 1, 1, 1][: environment.row_width]]
             environment.dstd.copy_(torch.from_numpy(widths.copy()))
     return model

@@ -39,7 +39,6 @@ class Batch:
     """
     found: dict[str, bool]
     origin: str  # system and frames, for messages
-    resident: Any = None  # what an engine keeps of the batch on a device
 
     @property
     def centers(self) -> np.ndarray:

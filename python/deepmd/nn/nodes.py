@@ -1,250 +1,320 @@
-"""The embedding networks on nodes: the fast way to energies, forces and their gradients in training.
+"""Embedding networks on nodes: the fast way to energies, forces and their gradients in training.
 
-An embedding network is a function of one scalar on a known interval, so it is evaluated on K Chebyshev nodes per step
-instead of on every neighbour. With Gamma = DCT G(nodes), T_i = B_i Gamma / N_sel, where B_i depends on positions only;
-forces follow from H = (dE/dT) Gamma^T by one sweep over the neighbours (cxx/src/kernels/node_basis.hpp). Everything
-between Gamma and E is small and stays with autograd.
+For given types an embedding network is a function of one scalar on a known interval, so it is evaluated on K Chebyshev
+nodes per step instead of on every neighbour. With Gamma = DCT G(nodes), the sum over neighbours of R_j (x) G_j is
+B_i Gamma, where B_i depends on positions only; forces follow from H = (dE/dT) Gamma^T by one sweep over the neighbours
+(cxx/src/kernels/node_basis.hpp). Everything between Gamma and E is small and stays with autograd. Networks of the angle
+between two neighbours, whose scalar has a wider range, are written by pieces on an even grid, and Gamma = G(nodes)
+(cxx/src/kernels/angle_basis.hpp).
 
-The interpolation error falls exponentially with K for smooth activation functions. `NodeEngine.error` measures it with
-the current weights, and the trainer doubles K when it exceeds `TOLERANCE`. The plain path, EnergyModel.forward, is the
-judge.
+A module that can be evaluated so has `node_shape`, `node_values` and `of_sums` (see `deepmd.nn.descriptor`). While an
+engine runs, its `forward` is that of `OnNodes`; outside it is the plain one, which is the judge.
+
+The interpolation error falls exponentially with K for smooth activation functions. `error` measures it with the
+current weights; `settle` doubles K where it exceeds `TOLERANCE`, and leaves too sharp networks to the plain path.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepmd import _kernels
-from deepmd.data.graph import Batch
-from deepmd.nn.activation import SMOOTH
-from deepmd.nn.descriptor.se_e2_a import DescriptorSeE2A
-from deepmd.nn.model.energy import EnergyModel
-from deepmd.nn.nodes_device import DeviceSweep
 
+log = logging.getLogger(__name__)
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-5}
 """Largest interpolation error of an embedding, relative to the largest value on the interval."""
 FIRST_N_NODES = 64
-MAX_N_NODES = 512
+FEW_TYPES = 4
+"""How many types are looked at where no data have said which ones there are."""
 
 
-@dataclass
-class Prediction:
-    """What the loss needs; every tensor carries a graph back to the parameters."""
-
-    energy: Tensor  # [n_frames] eV
-    atom_energy: Tensor  # [n_atoms] eV, in the order of the batch
-    forces: Tensor | None  # [n_atoms, 3] eV/Angstrom
-    virial: Tensor | None  # [n_frames, 3, 3] eV
-    hessian: Tensor | None = None  # [n_frames, 3 n, 3 n] eV/Angstrom^2
-
-
-class PairForces(torch.autograd.Function):
-    """(forces, virial) = linear map of H, by the compiled sweep; its adjoint is compiled too."""
+class NeighborSums(torch.autograd.Function):
+    """B [n_centers, n_rows, n_columns] of pair vectors [n_pairs, 3]; the way back is linear and has its own."""
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, basis: Any, batch: Any) -> tuple[Tensor, Tensor]:
-        ctx.basis, ctx.batch, ctx.shape = basis, batch, h.shape
-        forces, virial = _kernels.node_forces(basis, batch, h.detach().numpy())
-        return torch.from_numpy(forces), torch.from_numpy(virial)
+    def forward(ctx: Any, vectors: Tensor, b: np.ndarray, basis: Any, pairs: Any) -> Tensor:
+        del vectors
+        ctx.basis, ctx.pairs = basis, pairs
+        return torch.from_numpy(b)
 
     @staticmethod
-    def backward(ctx: Any, d_forces: Tensor, d_virial: Tensor) -> tuple[Tensor, None, None]:
-        d_h = _kernels.node_tangent(ctx.basis, ctx.batch, d_forces.numpy(), d_virial.numpy())
-        return torch.from_numpy(d_h).reshape(ctx.shape), None, None
+    def backward(ctx: Any, d_b: Tensor) -> tuple[Tensor, None, None, None]:
+        return PairGradient.apply(d_b, ctx.basis, ctx.pairs), None, None, None
 
 
-class NodeEngine:
-    """Evaluates an EnergyModel on batches through its embedding on nodes.
+class PairGradient(torch.autograd.Function):
+    """The derivative by the pair vectors [n_pairs, 3] from H [n_centers, n_rows, n_columns]: linear in H."""
 
-    shortest: smallest pair distance (Angstrom) that the nodes have to cover; `cover` widens it when data ask for it.
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, basis: Any, pairs: Any) -> Tensor:
+        ctx.basis, ctx.pairs = basis, pairs
+        return torch.from_numpy(basis.gradient(pairs, h.detach().numpy()))
+
+    @staticmethod
+    def backward(ctx: Any, d_g: Tensor) -> tuple[Tensor, None, None]:
+        return torch.from_numpy(ctx.basis.tangent(ctx.pairs, d_g.detach().numpy())), None, None
+
+
+class OnNodes:
+    """One module on nodes. Called as its `forward`, and gives the same.
+
+    extra: makes the arguments that the module takes beyond those of a descriptor. shortest: smallest pair distance
+    (Angstrom) that the nodes have to cover; data that have shorter ones widen it.
     """
 
-    def __init__(self, model: EnergyModel, shortest: float, n_nodes: int = FIRST_N_NODES):
-        self.model = model
+    most = 512  # nodes
+
+    def __init__(self, module: nn.Module, extra: Callable[[], tuple[Any, ...]], shortest: float, n_nodes: int):
+        self.module = module
+        self.extra = extra
         self.shortest = shortest
         self.n_nodes = n_nodes
-        self.device = torch.device("cpu")
-        self.in_torch = False  # the sums over neighbours by torch: as on every other device
-        self._prepare()
+        self.active = True
+        self.shape = module.node_shape()
+        self._seen: set[int] = set()
+        self.prepare()
 
-    def to(self, device: torch.device) -> None:
-        """Moves the model and all that is computed; predictions are handed out on the CPU all the same."""
-        self.model.to(device)
-        self.device, self.in_torch = device, device.type != "cpu"
-        self._prepare()
-
-    @staticmethod
-    def supports(model: EnergyModel) -> bool:
-        """Interpolation on nodes needs one embedding of a scalar, and a smooth activation function."""
-        descriptor = getattr(model, "descriptor", None)
-        return (
-            isinstance(descriptor, DescriptorSeE2A) and descriptor.section["activation_function"].lower() in SMOOTH
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"shortest": self.shortest, "n_nodes": self.n_nodes}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.shortest, self.n_nodes = state["shortest"], state["n_nodes"]
-        self._prepare()
-
-    def refine(self) -> bool:
-        """Doubles the number of nodes; False if there are as many as allowed."""
-        if self.n_nodes >= MAX_N_NODES:
-            return False
-        self.n_nodes *= 2
-        self._prepare()
-        return True
-
-    def _prepare(self) -> None:
-        descriptor, k = self.model.descriptor, self.n_nodes
-        n_types, dtype = descriptor.n_types, descriptor.dtype
-        davg, dstd = descriptor.davg.cpu().numpy(), descriptor.dstd.cpu().numpy()
-        raw = descriptor.raw_rows(torch.tensor([[self.shortest, 0.0, 0.0]], dtype=torch.float64))
-        lo = -davg[:, 0] / dstd[:, 0]
-        hi = (float(raw[0, 0]) - davg[:, 0]) / dstd[:, 0]
-        if descriptor.one_side:
-            lo, hi = np.full(n_types, lo.min()), np.full(n_types, hi.max())
+    def prepare(self) -> None:
+        """Nodes and intervals for the present `shortest`, `n_nodes` and statistics of the module."""
+        module, k = self.module, self.n_nodes
+        davg, dstd = module.davg.numpy()[:, 0], module.dstd.numpy()[:, 0]
+        raw = module.raw_rows(torch.tensor([[self.shortest, 0.0, 0.0]], dtype=torch.float64))
+        lo, hi = -davg / dstd, (float(raw[0, 0]) - davg) / dstd
+        if self.shape.shared:
+            lo, hi = np.full_like(lo, lo.min()), np.full_like(hi, hi.max())
         width = hi - lo
-        lo, hi = lo - 1e-6 * width, hi + 1e-6 * width
-        self.basis = _kernels.NodeBasis(
-            {
-                "rcut": descriptor.rcut,
-                "rcut_smth": descriptor.rcut_smth,
-                "protection": descriptor.protection,
-                "n_types": n_types,
-                "n_nodes": k,
-                "davg": davg[:, 0].tolist(),
-                "inv_std_r": (1.0 / dstd[:, 0]).tolist(),
-                "inv_std_a": (1.0 / dstd[:, 1]).tolist(),
-                "lo": np.repeat(lo, n_types).tolist(),
-                "hi": np.repeat(hi, n_types).tolist(),
-                "keep": descriptor.keep.cpu().numpy().ravel().tolist(),
-                "sel": [float(s) for s in descriptor.sel],
-            }
-        )
+        self._lo, self._hi = lo - 1e-6 * width, hi + 1e-6 * width
         theta = (np.arange(k) + 0.5) * math.pi / k
         transform = (2.0 / k) * np.cos(np.arange(k)[:, None] * theta[None, :])
         transform[0] *= 0.5
-        self._transform = torch.from_numpy(transform).to(self.device, dtype)
-        self._nodes = [
-            torch.from_numpy((np.cos(theta) + 1) / 2 * (h - low) + low).to(self.device, dtype)
-            for low, h in zip(lo, hi, strict=True)
-        ]
-        self._interval = list(zip(lo, hi, strict=True))
+        self._transform = torch.from_numpy(transform).to(module.dtype)
+        self._z = np.cos(theta)
+        self._bases: dict[tuple[int, ...], Any] = {}
 
-    def network(self, t_i: int, t_j: int) -> Any:
-        descriptor = self.model.descriptor
-        return descriptor.networks[t_j if descriptor.one_side else t_i + t_j * descriptor.n_types]
+    def entries(self, t_i: int, z: np.ndarray) -> Tensor:
+        """The radial entries at places z of [-1, 1], [n, 1]."""
+        e = (z + 1) / 2 * (self._hi[t_i] - self._lo[t_i]) + self._lo[t_i]
+        return torch.from_numpy(e).to(self.module.dtype).unsqueeze(1)
 
-    def coefficients(self, t_i: int, t_j: int) -> Tensor:
-        """Gamma [K, M] of one embedding network."""
-        return self._transform @ self.network(t_i, t_j)(self._nodes[t_i].unsqueeze(1))
+    def basis(self, present: tuple[int, ...]) -> Any:
+        """The compiled basis for these types."""
+        if present not in self._bases:
+            self._bases[present] = self.compiled(list(present))
+        return self._bases[present]
 
-    def _gamma(self, t_i: int, shared: dict[int, Tensor]) -> Tensor:
-        """Coefficients for all neighbour types of a centre type, [n_types * K, M]."""
-        n_types = self.model.n_types
-        parts = []
-        for t_j in range(n_types):
-            key = t_j if self.model.descriptor.one_side else t_i + t_j * n_types
-            if key not in shared:
-                shared[key] = self.coefficients(t_i, t_j)
-            parts.append(shared[key])
-        return torch.cat(parts)
+    def settings(self, own: list[int]) -> dict[str, Any]:
+        """What every compiled basis has to know for types `own`."""
+        module = self.module
+        return {
+            "rcut": module.rcut,
+            "rcut_smth": module.rcut_smth,
+            "protection": module.protection,
+            "n_types": len(own),
+            "n_nodes": self.n_nodes,
+            "switched": self.shape.switched,
+            "inv_std_a": (1.0 / module.dstd[own, -1]).tolist(),
+            "keep": module.keep[own][:, own].ravel().tolist(),
+        }
+
+    def compiled(self, own: list[int]) -> Any:
+        module, shape, n = self.module, self.shape, len(own)
+        sel = [float(module.n_slots)] + [0.0] * (n - 1) if shape.pooled else [float(s) for s in module.sel]
+        more = {
+            "n_rows": shape.rows,
+            "pooled": shape.pooled,
+            "davg": module.davg[own, 0].tolist(),
+            "inv_std_r": (1.0 / module.dstd[own, 0]).tolist(),
+            "lo": np.repeat(self._lo[own], n).tolist(),
+            "hi": np.repeat(self._hi[own], n).tolist(),
+            "sel": sel,
+        }
+        return _kernels.NodeBasis({**self.settings(own), **more})
+
+    def places(self) -> np.ndarray:
+        """Where the interpolation error is measured, in [-1, 1]."""
+        return np.linspace(-1.0, 1.0, 8 * self.n_nodes + 1)
+
+    def interpolated(self, gamma: Tensor, z: np.ndarray) -> Tensor:
+        """The networks at places z [n] from gamma [..., K, M], [..., n, M]."""
+        return torch.from_numpy(np.cos(np.arange(self.n_nodes)[None, :] * np.arccos(z)[:, None])) @ gamma
+
+    def coefficients(self, t_i: int, types_j: list[int], more: tuple[Any, ...]) -> Tensor:
+        """Gamma [n_groups, n_kinds, K, M] for neighbours of these types, or for couples of them."""
+        return self._transform @ self.module.node_values(t_i, types_j, self.entries(t_i, self._z), *more)
+
+    def sums(
+        self, vectors: Tensor, centers: Tensor, neighbors: Tensor, types: Tensor, n_centers: int
+    ) -> tuple[Tensor, tuple[int, ...]] | None:
+        """B [n_centers, n_rows, n_columns] and the types of its columns; None where nodes cannot cover the data."""
+        index, kinds = neighbors.numpy(), types.numpy()
+        if self.shape.pooled:
+            own = np.zeros(len(self.module.davg), dtype=bool)
+            own[kinds[:n_centers]] = own[kinds[index]] = own[0] = True
+            present = tuple(np.flatnonzero(own).tolist())
+            kinds = (np.cumsum(own) - 1)[kinds]
+        else:
+            present = tuple(range(len(self.module.davg)))
+        self._seen.update(present)
+        first = np.searchsorted(centers.numpy(), np.arange(n_centers + 1))
+        pairs = _kernels.Pairs(first, index.astype(np.int32), vectors.detach().numpy(), kinds.astype(np.int32))
+        b, outside = self.basis(present).sum(pairs)
+        if outside:
+            self.shortest = 0.98 * float(torch.linalg.vector_norm(vectors.detach(), dim=1).min())
+            self.prepare()
+            if not self.settle():
+                return None
+            b, _ = self.basis(present).sum(pairs)
+        return NeighborSums.apply(vectors, b, self.basis(present), pairs), present
+
+    def __call__(
+        self, vectors: Tensor, centers: Tensor, neighbors: Tensor, types: Tensor, n_centers: int, *more: Any
+    ) -> Any:
+        found = self.sums(vectors, centers, neighbors, types, n_centers)
+        if found is None:
+            return type(self.module).forward(self.module, vectors, centers, neighbors, types, n_centers, *more)
+        b, present = found[0].to(self.module.dtype), list(found[1])
+        kinds = types[:n_centers]
+        if self.shape.shared:
+            return self.module.of_sums(b @ self.coefficients(0, present, more).flatten(0, 2))
+        order = None
+        if bool((kinds[1:] < kinds[:-1]).any()):
+            order = torch.argsort(kinds, stable=True)
+            b, kinds = b[order], kinds[order]
+        blocks, begin = [], 0
+        for t_i, n in zip(*(x.tolist() for x in torch.unique_consecutive(kinds, return_counts=True)), strict=True):
+            gamma = self.coefficients(t_i, present, more).flatten(0, 2)
+            blocks.append((b[begin : begin + n].reshape(-1, b.shape[2]) @ gamma).reshape(n, b.shape[1], -1))
+            begin += n
+        t = torch.cat(blocks)
+        return self.module.of_sums(t if order is None else t[torch.argsort(order)])
 
     @torch.no_grad()
     def error(self) -> float:
         """Largest interpolation error of the embeddings between the nodes, relative to their largest value."""
-        worst, n_types = 0.0, self.model.n_types
-        z = torch.linspace(-1.0, 1.0, 8 * self.n_nodes + 1, dtype=torch.float64, device=self.device)
-        values = torch.cos(torch.arange(self.n_nodes, device=self.device)[None, :] * torch.arccos(z)[:, None])
-        for t_i in range(1 if self.model.descriptor.one_side else n_types):
-            low, high = self._interval[t_i]
-            e = ((z + 1) / 2 * (high - low) + low).to(self._transform.dtype).unsqueeze(1)
-            for t_j in range(n_types):
-                exact = self.network(t_i, t_j)(e).to(torch.float64)
-                scale = max(float(exact.abs().max()), 1e-12)
-                difference = values @ self.coefficients(t_i, t_j).to(torch.float64) - exact
-                worst = max(worst, float(difference.abs().max()) / scale)
+        n_types = len(self.module.davg)
+        types_j = list(range(n_types))
+        if self.shape.pooled:
+            types_j = sorted(self._seen) or types_j[:FEW_TYPES]
+        z, more, worst = self.places(), self.extra(), 0.0
+        for t_i in types_j[:1] if self.shape.shared else types_j:
+            exact = self.module.node_values(t_i, types_j, self.entries(t_i, z), *more).to(torch.float64)
+            scale = exact.abs().amax(dim=(2, 3), keepdim=True).clamp(min=1e-12)
+            difference = self.interpolated(self.coefficients(t_i, types_j, more).to(torch.float64), z) - exact
+            worst = max(worst, float((difference / scale).abs().max()))
         return worst
 
-    def neighbor_sums(self, batch: Batch) -> tuple[Tensor, Any]:
-        """B [n_atoms, 4, n_types * K] and the compiled view of the batch; widens the interval where needed."""
-        if self.in_torch:
-            sweep = self._sweep(batch)
-            if sweep.n_outside:
-                self._widen(batch)
-                sweep = self._sweep(batch)
-            return sweep.b, sweep
-        view = _kernels.Batch(batch.first, batch.neighbor, batch.vectors, batch.types, batch.frame, batch.n_frames)
-        b, outside = _kernels.node_sum(self.basis, view)
-        if outside:
-            self._widen(batch)
-            b, _ = _kernels.node_sum(self.basis, view)
-        return torch.from_numpy(b).reshape(len(batch.types), 4, -1), view
+    def refine(self) -> bool:
+        """Doubles the number of nodes; False if there are as many as allowed."""
+        if self.n_nodes >= self.most:
+            return False
+        self.n_nodes *= 2
+        self.prepare()
+        return True
 
-    def _widen(self, batch: Batch) -> None:
-        shortest = float(np.sqrt((batch.vectors**2).sum(axis=1).min()))
-        self.shortest = 0.98 * shortest
-        self._prepare()
+    def settle(self) -> bool:
+        """More nodes, or none, where the embedding networks are too sharp for those that there are."""
+        error, limit = self.error(), TOLERANCE[self.module.dtype]
+        while error > limit and self.refine():
+            log.info("embedding networks now on %d nodes (interpolation error was %.1e)", self.n_nodes, error)
+            error = self.error()
+        if error > limit:
+            log.info("embedding networks are too sharp for nodes (%.1e); going on with the plain path", error)
+            self.active = False
+        return self.active
 
-    def _sweep(self, batch: Batch) -> DeviceSweep:
-        """The batch on the device; it stays there with the batch, whose frames are drawn again and again."""
-        key = (self.device, self.n_nodes, self.shortest, id(self))
-        if batch.resident is None or batch.resident[0] != key:
-            ends = torch.tensor(self._interval, dtype=torch.float64, device=self.device)
-            made = DeviceSweep(self.model.descriptor, batch, ends[:, 0], ends[:, 1], self.n_nodes)
-            batch.resident = (key, made) if self._has_room() else None
-            return made
-        return batch.resident[1]
 
-    def _has_room(self) -> bool:
-        """Whether the device has memory to keep batches in, beside what a step needs."""
-        if self.device.type != "cuda":
-            return True
-        free, all_of_it = torch.cuda.mem_get_info(self.device)
-        return free > 0.25 * all_of_it
+class OnCouples(OnNodes):
+    """The same for a module whose networks depend on c = A_j . A_k of couples of neighbours."""
 
-    def __call__(self, batch: Batch, with_forces: bool = True, create_graph: bool = True) -> Prediction:
-        model, descriptor = self.model, self.model.descriptor
-        b, view = self.neighbor_sums(batch)
-        dtype = descriptor.dtype
-        b = b.to(dtype)
-        n_atoms, n_slots = len(batch.types), float(sum(descriptor.sel))
-        bounds = np.searchsorted(batch.types, np.arange(model.n_types + 1))
-        shared: dict[int, Tensor] = {}
-        gammas, tensors, energies = [], [], []
-        for t in range(model.n_types):
-            own = slice(int(bounds[t]), int(bounds[t + 1]))
-            gamma = self._gamma(t, shared)
-            rows = (b[own].reshape(-1, b.shape[2]) @ gamma).reshape(-1, 4, descriptor.width) / n_slots
-            if with_forces and not rows.requires_grad:
-                rows.requires_grad_(True)  # nothing below the descriptor is trained
-            d = torch.bmm(rows.transpose(1, 2), rows[:, :, : descriptor.axis]).flatten(1)  # also of no atoms at all
-            energies.append(self._fit(d, t, batch, own))
-            gammas.append(gamma)
-            tensors.append(rows)
-        atom_energy = torch.cat(energies)
-        frame, of_atoms = torch.from_numpy(batch.frame.astype(np.int64)), atom_energy.to("cpu")
-        energy = torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, frame, of_atoms)
-        if not with_forces:
-            return Prediction(energy, of_atoms, None, None)
-        gradients = torch.autograd.grad(atom_energy.sum(), tensors, create_graph=create_graph)
-        h = torch.cat([(g.reshape(-1, descriptor.width) @ gamma.T) for g, gamma in zip(gradients, gammas, strict=True)])
-        h = (h / n_slots).to(torch.float64).reshape(n_atoms, 4, -1)
-        forces, virial = view.forces(h) if self.in_torch else PairForces.apply(h, self.basis, view)
-        return Prediction(energy, of_atoms, forces.to("cpu"), virial.to("cpu"))
+    most = 4096
 
-    def _fit(self, d: Tensor, t: int, batch: Batch, own: slice) -> Tensor:
-        """Atomic energies of the atoms of one type, bias and exclusions included."""
-        model, fitting = self.model, self.model.fitting
-        fparam = torch.from_numpy(batch.labels["fparam"][batch.frame[own]]).to(d.device) if fitting.dim_fparam else None
-        aparam = torch.from_numpy(batch.labels["aparam"][own]).to(d.device) if fitting.dim_aparam else None
-        energy = fitting.of_type(d, t, fparam, aparam) + model.out_bias[t]
-        return energy * model.atom_keep[t]
+    def prepare(self) -> None:
+        module = self.module
+        raw = module.raw_rows(torch.tensor([[self.shortest, 0.0, 0.0]], dtype=torch.float64))
+        longest = float(raw[0, 1]) / float(module.dstd[:, 1].min())
+        self._bound = (1.0 + 1e-6) * longest**2
+        self._z = np.linspace(-1.0, 1.0, self.n_nodes)
+        self._bases = {}
+
+    def entries(self, t_i: int, z: np.ndarray) -> Tensor:
+        del t_i
+        return torch.from_numpy(z * self._bound).to(self.module.dtype).unsqueeze(1)
+
+    def compiled(self, own: list[int]) -> Any:
+        return _kernels.AngleBasis({**self.settings(own), "bound": self._bound})
+
+    def places(self) -> np.ndarray:
+        return (self._z[1:] + self._z[:-1]) / 2
+
+    def interpolated(self, gamma: Tensor, z: np.ndarray) -> Tensor:
+        x = (z + 1.0) * (self.n_nodes - 1) / 2.0
+        first = np.clip(x.astype(int) - 3, 0, self.n_nodes - 8)
+        node = np.arange(8)
+        factors = np.repeat((x - first)[:, None, None] - node, 8, axis=1)  # [n, 8, 8]: of L_k at other places
+        factors[:, node, node] = 1.0
+        steps = (node[:, None] - node + np.eye(8)).prod(axis=1)
+        weights = torch.from_numpy(factors.prod(axis=2) / steps)
+        return (gamma[..., torch.from_numpy(first[:, None] + node), :] * weights.unsqueeze(2)).sum(dim=-2)
+
+    def coefficients(self, t_i: int, types_j: list[int], more: tuple[Any, ...]) -> Tensor:
+        return self.module.node_values(t_i, types_j, self.entries(t_i, self._z), *more)
+
+
+class Nodes:
+    """All modules of a model that can be evaluated on nodes; as a context, they are."""
+
+    def __init__(self, model: nn.Module, shortest: float, n_nodes: int = FIRST_N_NODES):
+        self.parts: list[OnNodes] = []
+        for module, extra in node_parts(model):
+            kind, n = (OnCouples, 4 * n_nodes) if module.node_shape().couples else (OnNodes, n_nodes)
+            self.parts.append(kind(module, extra, shortest, n))
+
+    def __enter__(self) -> Nodes:
+        for part in self.parts:
+            if part.active:
+                part.module.forward = part
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for part in self.parts:
+            part.module.__dict__.pop("forward", None)
+
+    def error(self) -> float:
+        """The largest of all parts."""
+        return max((part.error() for part in self.parts if part.active), default=0.0)
+
+    def refine(self) -> bool:
+        """Doubles the numbers of nodes; False if there are as many as allowed."""
+        return all([part.refine() for part in self.parts])
+
+    def settle(self) -> None:
+        """More nodes, or none, where they are needed."""
+        for part in self.parts:
+            if part.active:
+                part.settle()
+
+    def state_dict(self) -> dict[str, Any]:
+        names = ("shortest", "n_nodes", "active")
+        return {"parts": [{name: getattr(part, name) for name in names} for part in self.parts]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes what `state_dict` gave. Older checkpoints hold one entry for the only part, or nothing: then plain."""
+        entries = state["parts"] if "parts" in state else [state] * len(self.parts)
+        for part, entry in zip(self.parts, entries, strict=True):
+            part.active = bool(entry) and entry.get("active", True)
+            if entry:
+                part.shortest, part.n_nodes = entry["shortest"], entry["n_nodes"]
+                part.prepare()
+
+
+def node_parts(model: nn.Module) -> list[tuple[nn.Module, Callable[[], tuple[Any, ...]]]]:
+    """The modules of a model that can be evaluated on nodes, and what makes their further arguments."""
+    found = [part for one in model.modules() if hasattr(one, "node_parts") for part in one.node_parts()]
+    return [(module, extra) for module, extra in found if module.node_shape() is not None]

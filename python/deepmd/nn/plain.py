@@ -1,7 +1,9 @@
-"""Engines that go through every neighbour by autograd: for any model, and as the judge of the fast one."""
+"""Engines: from a batch to what the loss needs, by autograd. Plain ones go through every neighbour, for any model, and
+are the judge of those that evaluate embedding networks on nodes (`deepmd.nn.nodes`)."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepmd import _kernels
 from deepmd.data.graph import Batch
-from deepmd.nn.nodes import Prediction
+
+
+@dataclass
+class Prediction:
+    """What the loss needs; every tensor carries a graph back to the parameters."""
+
+    energy: Tensor  # [n_frames] eV
+    atom_energy: Tensor  # [n_atoms] eV, in the order of the batch
+    forces: Tensor | None  # [n_atoms, 3] eV/Angstrom
+    virial: Tensor | None  # [n_frames, 3, 3] eV
+    hessian: Tensor | None = None  # [n_frames, 3 n, 3 n] eV/Angstrom^2
 
 
 @dataclass
@@ -51,29 +64,68 @@ class Inputs:
 
 
 class AnyEngine:
-    """What engines without a state of their own share."""
+    """What all engines share. nodes: a `deepmd.nn.nodes.Nodes` of the model, or None for the plain path."""
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, nodes: Any = None):
         self.model = model
+        self.nodes = nodes
         facts = model.facts()
         self.dims = (facts.dim_fparam, facts.dim_aparam)
         self.reduce = facts.output.get("reduce", "sum")
 
+    def fast(self) -> AbstractContextManager:
+        """Within it the model runs on its nodes, if there are any."""
+        return nullcontext() if self.nodes is None else self.nodes
+
+    def forces(self, g: Tensor, batch: Batch, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Forces and virial of pair gradients; compiled where only the parameters are differentiated."""
+        if self.nodes is None:
+            return forces_of(g, batch, inputs)
+        ends = _kernels.Ends(batch.first, batch.neighbor, batch.vectors, batch.frame, batch.n_frames)
+        return PairForces.apply(g, ends)
+
+    def settle(self) -> None:
+        """Fits the nodes to the present weights."""
+        if self.nodes is not None:
+            self.nodes.settle()
+
     def state_dict(self) -> dict[str, Any]:
-        return {}
+        return {} if self.nodes is None else self.nodes.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        del state
+        if self.nodes is not None:
+            self.nodes.load_state_dict(state)
 
-    def error(self) -> float:
-        return 0.0
+
+class PairForces(torch.autograd.Function):
+    """(forces [n_atoms, 3], virial [n_frames, 3, 3]) of pair gradients g [n_pairs, 3]; linear, as is its adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, ends: Any) -> tuple[Tensor, Tensor]:
+        ctx.ends = ends
+        forces, virial = _kernels.pair_forces(ends, g.detach().numpy())
+        return torch.from_numpy(forces), torch.from_numpy(virial)
+
+    @staticmethod
+    def backward(ctx: Any, d_forces: Tensor, d_virial: Tensor) -> tuple[Tensor, None]:
+        d_g = _kernels.pair_forces_adjoint(ctx.ends, d_forces.numpy(), d_virial.numpy())
+        return torch.from_numpy(d_g), None
+
+
+def forces_of(g: Tensor, batch: Batch, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """Forces [n_atoms, 3] and virial [n_frames, 3, 3] of pair gradients [n_pairs, 3] by torch alone."""
+    forces = torch.zeros(len(batch.types), 3, dtype=torch.float64)
+    forces = forces.index_add(0, inputs.centers, g).index_add(0, inputs.neighbors, -g)
+    pair_virial = -(g.unsqueeze(2) * inputs.vectors.unsqueeze(1))
+    virial = torch.zeros(batch.n_frames, 3, 3, dtype=torch.float64)
+    return forces, virial.index_add(0, inputs.frame[inputs.centers], pair_virial)
 
 
 class PlainEngine(AnyEngine):
-    """Same call as NodeEngine, by autograd through every neighbour; with `hessian` also second derivatives."""
+    """Energies and forces; with `hessian` also second derivatives, which nodes do not have."""
 
-    def __init__(self, model: Any, hessian: bool = False):
-        super().__init__(model)
+    def __init__(self, model: Any, hessian: bool = False, nodes: Any = None):
+        super().__init__(model, None if hessian else nodes)
         self.hessian = hessian
 
     def __call__(self, batch: Batch, with_forces: bool = True, create_graph: bool = True) -> Prediction:
@@ -84,16 +136,14 @@ class PlainEngine(AnyEngine):
         if with_forces and self.hessian:  # displacements of the atoms, so that second derivatives are theirs
             moved = torch.zeros(len(batch.types), 3, dtype=torch.float64, requires_grad=True)
             vectors = inputs.vectors + moved[neighbors] - moved[centers]
-        atom_energy = self.model.atom_energy(*inputs.arguments(vectors))
+        keep = create_graph or self.hessian
+        with self.fast():
+            atom_energy = self.model.atom_energy(*inputs.arguments(vectors))
         energy = torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, frame, atom_energy)
         if not with_forces:
             return Prediction(energy, atom_energy, None, None)
-        keep = create_graph or self.hessian
         g = torch.autograd.grad(atom_energy.sum(), vectors, create_graph=keep)[0]
-        forces = torch.zeros(len(batch.types), 3, dtype=torch.float64)
-        forces = forces.index_add(0, centers, g).index_add(0, neighbors, -g)
-        pair_virial = -(g.unsqueeze(2) * vectors.unsqueeze(1))
-        virial = torch.zeros(batch.n_frames, 3, 3, dtype=torch.float64).index_add(0, frame[centers], pair_virial)
+        forces, virial = self.forces(g, batch, inputs)
         second = None if moved is None else hessian(forces, moved, frame, batch.n_frames, create_graph)
         return Prediction(energy, atom_energy, forces, virial, second)
 
@@ -116,7 +166,7 @@ class OutputEngine(AnyEngine):
 
     def __call__(self, batch: Batch, with_forces: bool = False, create_graph: bool = True) -> Output:
         inputs = Inputs.of(batch, *self.dims)
-        with torch.set_grad_enabled(create_graph):
+        with self.fast(), torch.set_grad_enabled(create_graph):
             atomic = self.model.atom_output(*inputs.arguments(inputs.vectors))
             total = torch.zeros(batch.n_frames, atomic.shape[1], dtype=torch.float64).index_add(0, inputs.frame, atomic)
             if self.reduce == "mean":

@@ -1,7 +1,54 @@
 """Ragged neighbours laid out for batched products: pairs sorted by centre onto [n_centers, n_slots]."""
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
+
+
+class Take(torch.autograd.Function):
+    """x[index] by rows, whose adjoint is `Add`; both have derivatives of any order."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
+        ctx.index, ctx.n = index, x.shape[0]
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor, None]:
+        return Add.apply(d, ctx.index, ctx.n), None
+
+
+class Add(torch.autograd.Function):
+    """Sums of the rows of values that share an index, [n, width], by a compiled loop, which is faster than torch's."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: Tensor, n: int) -> Tensor:
+        from deepmd import _kernels
+
+        ctx.index = index
+        flat = values.detach().reshape(values.shape[0], math.prod(values.shape[1:])).contiguous()
+        total = _kernels.row_sums(flat.numpy(), index.numpy(), n)
+        return torch.from_numpy(total).reshape(n, *values.shape[1:])
+
+    @staticmethod
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor, None, None]:
+        return Take.apply(d, ctx.index), None, None
+
+
+@torch.jit.unused
+def compiled(values: Tensor) -> bool:
+    """Whether the compiled loops serve: gradients of gradients in training on the CPU."""
+    return values.requires_grad and values.device.type == "cpu"
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """x[index] by rows; x [n, ...], index [m]."""
+    if not torch.jit.is_scripting():
+        if compiled(x):
+            return Take.apply(x, index)
+    return x[index]
 
 
 def count(centers: Tensor, n_centers: int) -> Tensor:
@@ -22,6 +69,9 @@ def slots(centers: Tensor, n_centers: int) -> tuple[Tensor, int]:
 def dense(values: Tensor, place: Tensor, n_centers: int, n_slots: int) -> Tensor:
     """values [n_pairs, width] on [n_centers, n_slots, width], zeros where there is no pair."""
     width = values.shape[1]
+    if not torch.jit.is_scripting():
+        if compiled(values):
+            return Add.apply(values, place, n_centers * n_slots).reshape(n_centers, n_slots, width)
     table = torch.zeros(n_centers * n_slots, width, dtype=values.dtype, device=values.device)
     return table.index_copy(0, place, values).reshape(n_centers, n_slots, width)
 
@@ -31,6 +81,12 @@ def contract(rows: Tensor, g: Tensor, centers: Tensor, n_centers: int) -> Tensor
     place, n_slots = slots(centers, n_centers)
     r = dense(rows, place, n_centers, n_slots)
     return torch.bmm(r.transpose(1, 2), dense(g, place, n_centers, n_slots))
+
+
+def invariants(t: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """T (T[:axis])^T [n_centers, width * axis] and the vectors [n_centers, width, 3], of T [n_centers, 4, width]."""
+    d = torch.bmm(t.transpose(1, 2), t[:, :, :axis])
+    return d.reshape(t.shape[0], t.shape[2] * axis), t[:, 1:].transpose(1, 2)
 
 
 def partners(centers: Tensor, n_centers: int) -> tuple[Tensor, Tensor]:
@@ -47,5 +103,8 @@ def partners(centers: Tensor, n_centers: int) -> tuple[Tensor, Tensor]:
 
 def sum_to(values: Tensor, centers: Tensor, n_centers: int) -> Tensor:
     """Sum of values [n, width] over the entries of each centre, [n_centers, width]."""
+    if not torch.jit.is_scripting():
+        if compiled(values):
+            return Add.apply(values, centers, n_centers)
     total = torch.zeros(n_centers, values.shape[1], dtype=values.dtype, device=values.device)
     return total.index_add(0, centers, values)

@@ -7,6 +7,7 @@ s = w / (r + p) and the protection p (normally 0).
 Source: Zhang et al., NeurIPS 2018 (DeepPot-SE), with the fifth-order switch of its implementations.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,17 @@ def pair_keep(pairs: list[list[int]], n_types: int) -> Tensor:
     for a, b in pairs:
         keep[a, b] = keep[b, a] = 0.0
     return torch.from_numpy(keep)
+
+
+@dataclass(frozen=True)
+class NodeShape:
+    """How a sum over neighbours is evaluated on nodes (`deepmd.nn.nodes`)."""
+
+    rows: int = 4  # 4: the network is multiplied by the environment row; 1: by nothing
+    switched: bool = False  # whether there is a second network that is multiplied by the switch too
+    pooled: bool = False  # empty slots are counted together and have the type 0
+    shared: bool = False  # whether the networks are the same for all types of the centre
+    couples: bool = False  # whether the sum runs over couples of neighbours
 
 
 class Environment(nn.Module):

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from deepmd.data.graph import Batch
 from deepmd.errors import DataError
-from deepmd.nn.nodes import Prediction
-from deepmd.nn.plain import AnyEngine, Inputs
+from deepmd.nn.plain import AnyEngine, Inputs, Prediction
 
 
 @dataclass
@@ -27,16 +26,13 @@ class SpinEngine(AnyEngine):
         if not batch.found["spin"]:
             raise DataError(f"{batch.origin}: there is no spin.npy, expected the spins of the atoms; add the file")
         inputs = Inputs.of(batch, *self.dims)
-        frame, centers, neighbors = inputs.frame, inputs.centers, inputs.neighbors
         vectors = inputs.vectors.requires_grad_(with_forces)
         spin = torch.from_numpy(batch.labels["spin"]).requires_grad_(with_forces)
-        atom_energy = self.model.atom_energy(*inputs.arguments(vectors), spin)
-        energy = torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, frame, atom_energy)
+        with self.fast():
+            atom_energy = self.model.atom_energy(*inputs.arguments(vectors), spin)
+        energy = torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, inputs.frame, atom_energy)
         if not with_forces:
             return SpinPrediction(energy, atom_energy, None, None)
         g, by_spin = torch.autograd.grad(atom_energy.sum(), [vectors, spin], create_graph=create_graph)
-        forces = torch.zeros(len(batch.types), 3, dtype=torch.float64)
-        forces = forces.index_add(0, centers, g).index_add(0, neighbors, -g)
-        pair_virial = -(g.unsqueeze(2) * vectors.unsqueeze(1))
-        virial = torch.zeros(batch.n_frames, 3, 3, dtype=torch.float64).index_add(0, frame[centers], pair_virial)
+        forces, virial = self.forces(g, batch, inputs)
         return SpinPrediction(energy, atom_energy, forces, virial, None, -by_spin)

@@ -16,11 +16,10 @@ from deepmd.data.output_bias import change_bias
 from deepmd.data.statistics import set_statistics
 from deepmd.errors import DataError, DeepmdError, InputError
 from deepmd.nn.model import build
-from deepmd.nn.nodes import NodeEngine
-from deepmd.nn.plain import OutputEngine, PlainEngine
+from deepmd.nn.nodes import Nodes
+from deepmd.nn.plain import AnyEngine, OutputEngine, PlainEngine
 from deepmd.nn.spin_engine import SpinEngine
 from deepmd.train import checkpoint
-from deepmd.train.device import leave, place
 from deepmd.train.files import write_json
 from deepmd.train.losses import make_loss
 from deepmd.train.origin import Origin
@@ -31,6 +30,7 @@ from deepmd.train.trainer import Setup, Source, Trainer
 
 log = logging.getLogger(__name__)
 THREAD_VARIABLES = ("DP_INTRA_OP_PARALLELISM_THREADS", "OMP_NUM_THREADS")
+PLAIN_VARIABLE = "DEEPMD_PLAIN_TRAINING"
 MOST_WARNINGS = 10  # about the data
 GUESSED_DISTANCE = 0.6  # Angstrom; where the data were not scanned, the nodes start from here and widen when needed
 
@@ -53,11 +53,10 @@ def run(jdata: dict[str, Any], args: Any, origin: Origin) -> None:
     if payload is not None:
         trainer.resume(payload)
     make_room(trainer, origin)
-    place(setup)
+    log.info("training on the CPU, %d threads", torch.get_num_threads())
     n_parameters = sum(p.numel() for p in setup.model.parameters() if p.requires_grad)
     log.info("training %d parameters for %d steps from step %d", n_parameters, setup.numb_steps, setup.step)
     trainer.run()
-    leave(setup)
     if section.get("change_bias_after_training"):
         retarget_bias(setup.model, setup.engine, sample(setup.training, jdata["model"]))
         trainer.save()
@@ -230,20 +229,22 @@ def sample(source: Source, section: dict[str, Any]) -> list[Batch]:
     return batches
 
 
-def make_engine(model: Any, hessian: bool = False) -> NodeEngine | PlainEngine | OutputEngine:
-    """The fastest engine that serves the model and its loss."""
-    if model.facts().kind == "spin":
-        return SpinEngine(model)
-    if model.facts().kind == "masked":
-        return PlainEngine(model, hessian)
-    if model.facts().kind != "energy":
-        return OutputEngine(model)
-    if hessian or not NodeEngine.supports(model):
-        return PlainEngine(model, hessian)
-    return NodeEngine(model, model.min_pair_distance or GUESSED_DISTANCE)
+def make_engine(model: Any, hessian: bool = False) -> AnyEngine:
+    """The fastest engine that serves the model and its loss; `DEEPMD_PLAIN_TRAINING=1` asks for the plain one."""
+    plain = hessian or os.environ.get(PLAIN_VARIABLE, "") not in ("", "0")
+    nodes = None if plain else Nodes(model, model.min_pair_distance or GUESSED_DISTANCE)
+    kind = model.facts().kind
+    if kind == "spin":
+        engine: AnyEngine = SpinEngine(model, nodes)
+    elif kind in ("energy", "masked"):
+        engine = PlainEngine(model, hessian, nodes)
+    else:
+        engine = OutputEngine(model, nodes)
+    engine.settle()
+    return engine
 
 
-def retarget_bias(model: Any, engine: NodeEngine | PlainEngine | OutputEngine, batches: list[Batch]) -> None:
+def retarget_bias(model: Any, engine: AnyEngine, batches: list[Batch]) -> None:
     """Fine-tuning: moves the bias of the types to the new data."""
 
     def predict(batch: Batch) -> np.ndarray:

@@ -206,7 +206,7 @@ class MultiTrainer(Trainer):
                 validation = one.validate(lr) if one.setup.validation is not None else None
                 values |= column_values(training, validation, task)
                 progress.display(setup.step, training, validation, lr, task)
-                one.watch_nodes()
+                one.setup.engine.settle()
             if curve is not None:
                 curve.write(setup.step, values, lr)
             progress.display_time(setup.step)

@@ -16,8 +16,7 @@ import torch
 from deepmd.data import Sampler
 from deepmd.data.graph import Batch, GraphCache
 from deepmd.errors import TrainingError
-from deepmd.nn.nodes import TOLERANCE, NodeEngine
-from deepmd.nn.plain import OutputEngine, PlainEngine
+from deepmd.nn.plain import AnyEngine
 from deepmd.train import checkpoint
 from deepmd.train.files import checkpoint_prefix
 from deepmd.train.progress import LearningCurve, Progress, column_groups, column_values
@@ -43,7 +42,7 @@ class Setup:
     """Everything that a trainer is made of."""
 
     model: torch.nn.Module
-    engine: NodeEngine | PlainEngine | OutputEngine
+    engine: AnyEngine
     loss: Any  # see deepmd.train.losses
     schedule: Any  # lr(step) -> float
     optimizer: torch.optim.Optimizer
@@ -111,7 +110,7 @@ class Trainer:
                 curve.write(step, column_values(report, validation), lr)
             progress.display(step, report, validation, lr)
             progress.display_time(step)
-            self.watch_nodes()
+            setup.engine.settle()
         if step % self.save_freq == 0 or step == setup.numb_steps:
             self.save()
         progress.advance()
@@ -181,20 +180,6 @@ class Trainer:
             for k in setup.loss.reported
         }
 
-    def watch_nodes(self) -> None:
-        """More nodes, or none, where the embedding networks have become too sharp for those that there are."""
-        engine = self.setup.engine
-        if not isinstance(engine, NodeEngine):
-            return
-        error, limit = engine.error(), TOLERANCE[self.setup.model.descriptor.dtype]
-        while error > limit and engine.refine():
-            log.info("embedding networks now on %d nodes (interpolation error was %.1e)", engine.n_nodes, error)
-            error = engine.error()
-        if error > limit:
-            log.info("embedding networks are too sharp for nodes (%.1e); going on with the plain path", error)
-            engine.to(torch.device("cpu"))
-            self.setup.engine = PlainEngine(self.setup.model)
-
     def save(self) -> Path:
         """Writes a checkpoint of the present state."""
         path = checkpoint.save(self.prefix, self.payload(), self.keep)
@@ -225,7 +210,6 @@ class Trainer:
             "min_pair_distance": setup.model.min_pair_distance,
             "input": json.dumps(setup.input_script),
             "engine": setup.engine.state_dict(),
-            "plain": not isinstance(setup.engine, NodeEngine),
             "sampler": json.dumps(setup.training.sampler.state_dict()),
             "validation_sampler": json.dumps(setup.validation.sampler.state_dict()) if setup.validation else None,
         }
@@ -241,8 +225,6 @@ class Trainer:
     def resume_task(self, payload: dict[str, Any]) -> None:
         """What `state` gave, without the weights."""
         setup = self.setup
-        if payload["plain"] and isinstance(setup.engine, NodeEngine):
-            setup.engine = PlainEngine(setup.model)
         setup.engine.load_state_dict(payload["engine"])
         setup.training.sampler.load_state_dict(json.loads(payload["sampler"]))
         if setup.validation is not None and payload["validation_sampler"]:

@@ -15,6 +15,14 @@ What a descriptor offers, and all that models, fittings, statistics and files kn
 - `randomise(seed)`; `environments()`: the Environment modules whose davg and dstd the statistics fill.
 - `serialize() -> tree` and `cls.deserialize(tree, type_map)`: the entry `descriptor` of the neutral tree.
 
+Those whose network is a function of one scalar for given types can train on nodes (`deepmd.nn.nodes`) and offer:
+
+- `node_parts()`: the modules that do, each with a function that makes the arguments of its `forward` beyond the usual.
+- each module: `node_shape()`, or None where this one cannot; `node_values(t_i, types_j, s, *more)`, the networks at
+  radial entries s [n, 1], [n_groups, n_types_j, n, M]; and `of_sums(sums [n_centers, rows, M])`, the rest of `forward`.
+  Sums over couples: networks at products s of angular parts for couples of types a <= b, b slowest, each of the two
+  orders of different types if both count.
+
 Adding one is a file here with a line in FAMILIES, and its schema in `deepmd.config.descriptor`.
 """
 

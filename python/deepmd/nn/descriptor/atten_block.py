@@ -14,10 +14,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from deepmd.nn.activation import SMOOTH
 from deepmd.nn.attention import AttentionLayer, AttentionOptions, unit
 from deepmd.nn.layers import PRECISIONS, embedding_network, stream
-from deepmd.nn.ragged import count, dense, slots
-from deepmd.nn.rows import Environment
+from deepmd.nn.ragged import count, dense, invariants, slots
+from deepmd.nn.rows import Environment, NodeShape
 from deepmd.nn.tree import read_network
 from deepmd.nn.type_embedding import pair_vectors
 
@@ -112,9 +113,32 @@ class AttenBlock(Environment):
             empty_g = layer.alone(empty_g)
         t = torch.bmm(dense(rows, place, n_centers, n_slots).transpose(1, 2), g)
         phantoms = (self.n_slots - n_taken).to(self.dtype).unsqueeze(1) * (empty_g * empty_s)[types_i]
-        t = torch.cat([t[:, :1] + phantoms.unsqueeze(1), t[:, 1:]], dim=1) / float(self.n_slots)
-        d = torch.bmm(t.transpose(1, 2), t[:, :, : self.axis])
-        return d.reshape(n_centers, self.width * self.axis), t[:, 1:].transpose(1, 2)
+        return self.of_sums(torch.cat([t[:, :1] + phantoms.unsqueeze(1), t[:, 1:]], dim=1))
+
+    def of_sums(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` returns, from the sums over all slots [n_centers, 4, width]."""
+        return invariants(t / float(self.n_slots), self.axis)
+
+    @torch.jit.unused
+    def node_shape(self) -> NodeShape | None:
+        if len(self.attention) > 0 or self.section["activation_function"].lower() not in SMOOTH:
+            return None
+        return NodeShape(switched=self.strip and self.smooth, pooled=True, shared=self.one_side)
+
+    @torch.jit.unused
+    def node_values(self, t_i: int, types_j: list[int], s: Tensor, table: Tensor) -> Tensor:
+        """Groups: the network and, where the switch weights it, what the types add; else both in one."""
+        n, kinds = s.shape[0], torch.tensor(types_j)
+        if not self.strip:
+            every, own = kinds.repeat_interleave(n), torch.full((n * len(types_j),), t_i)
+            g = self.embed(s.repeat(len(types_j), 1), own, every, s, table)
+            return g.reshape(1, len(types_j), n, self.width)
+        couples = kinds if self.one_side else t_i * self.n_types + kinds
+        by_type = self.type_network(pair_vectors(table, self.one_side))[couples].unsqueeze(1)
+        g = self.network(s).unsqueeze(0)
+        if not self.smooth:
+            return (g * (1.0 + by_type)).unsqueeze(0)
+        return torch.stack([g.expand(len(types_j), -1, -1), g * by_type])
 
     @torch.jit.unused
     def load(self, tree: dict[str, Any]) -> None:

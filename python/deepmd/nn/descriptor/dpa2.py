@@ -133,6 +133,11 @@ class DescriptorDpa2(nn.Module):
             layer.randomise(stream(seed, "layers", k + 1))
 
     @torch.jit.unused
+    def node_parts(self) -> list[Any]:
+        blocks = [self.block, *([self.triples] if self.has_triples else [])]
+        return [(block, lambda: (self.type_embedding(),)) for block in blocks]
+
+    @torch.jit.unused
     def environments(self) -> list[Environment]:
         return [self.block, *([self.triples] if self.has_triples else []), self.layers]
 

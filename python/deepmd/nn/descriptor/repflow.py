@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from deepmd.nn.activation import Activation
 from deepmd.nn.descriptor.repformer import STYLES, linear, symmetrised
 from deepmd.nn.layers import Dense, load_into, to_numpy
-from deepmd.nn.ragged import sum_to
+from deepmd.nn.ragged import sum_to, take
 
 PARTS = ("node_self_mlp", "node_sym_linear", "node_edge_linear", "edge_self_linear", "edge_angle_linear1",
          "edge_angle_linear2", "angle_self_linear", "a_compress_n_linear", "a_compress_e_linear")  # fmt: skip
@@ -84,7 +84,7 @@ class RepflowLayer(nn.Module):
     def of_edges(self, w: Tensor, b: Tensor, node: Tensor, edge: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
         """f(L [n_i, n_j, e_ij]), with the products of nodes made once an atom; ends: centers and neighbors."""
         own, other, rest = w.split([self.n_dim, self.n_dim, edge.shape[1]])
-        linear_part = torch.matmul(node, own)[ends[0]] + torch.matmul(node, other)[ends[1]]
+        linear_part = take(torch.matmul(node, own), ends[0]) + take(torch.matmul(node, other), ends[1])
         return self.act(linear_part + torch.addmm(b, edge, rest))
 
     def of_angles(
@@ -92,8 +92,8 @@ class RepflowLayer(nn.Module):
     ) -> Tensor:
         """f(L [a_ijk, n_i, e_ik, e_ij]); parts: compressed nodes and edges; index: centre, edge ij, edge ik of each."""
         a, n, ik, ij = w.split([angle.shape[1], self.n_angle, self.e_angle, self.e_angle])
-        linear_part = torch.matmul(parts[0], n)[index[0]] + torch.matmul(parts[1], ik)[index[2]]
-        return self.act(linear_part + torch.matmul(parts[1], ij)[index[1]] + torch.addmm(b, angle, a))
+        linear_part = take(torch.matmul(parts[0], n), index[0]) + take(torch.matmul(parts[1], ik), index[2])
+        return self.act(linear_part + take(torch.matmul(parts[1], ij), index[1]) + torch.addmm(b, angle, a))
 
     def for_angles(self, node: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:
         if self.compress == 1:
@@ -116,7 +116,7 @@ class RepflowLayer(nn.Module):
         updates = [node, self.act(self.node_self_mlp(node))]
         scale = self.e_norm**-0.5
         h_edge = directed(edge, h2, w, ends[0], n) * scale
-        h_node = directed(node[ends[1]], h2, w, ends[0], n) * scale
+        h_node = directed(take(node, ends[1]), h2, w, ends[0], n) * scale
         both = torch.cat([symmetrised(h_edge, self.axis), symmetrised(h_node, self.axis)], dim=1)
         updates.append(self.act(self.node_sym_linear(both)))
         layer = self.node_edge_linear

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from deepmd.nn.activation import Activation
 from deepmd.nn.attention import SHIFT, LayerNorm, slot_softmax
 from deepmd.nn.layers import Dense, load_into, to_numpy
+from deepmd.nn.ragged import take
 
 EPSILON = 1e-4
 STYLES = {"res_avg": 0, "res_incr": 1, "res_residual": 2}
@@ -226,7 +227,7 @@ class RepformerLayer(nn.Module):
         n_real = mask.sum(dim=1).flatten()
         n_empty = self.n_slots - n_real
         factor = w if self.smooth else mask
-        gg1 = g1[neighbors.flatten()].reshape(neighbors.shape[0], neighbors.shape[1], g1.shape[1])
+        gg1 = take(g1, neighbors.flatten()).reshape(neighbors.shape[0], neighbors.shape[1], g1.shape[1])
         updates1, updates2, updates_h, mlp = [g1], [g2], [h2], torch.jit.annotate(list[Tensor], [])
         if self.out_mlp:
             updates1.append(self.act(self.g1_self_mlp(g1)))

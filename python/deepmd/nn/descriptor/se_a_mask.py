@@ -22,7 +22,7 @@ class DescriptorSeAMask(DescriptorSeE2A):
     """Descriptor [n_centers, neuron[-1] * axis_neuron]; see the package for the contract."""
 
     def __init__(self, section: dict[str, Any], type_map: list[str]):
-        super().__init__({**section, "rcut": FAR, "rcut_smth": 0.0, "set_davg_zero": True}, type_map)
+        super().__init__({**section, "rcut": FAR, "rcut_smth": FAR - 1.0, "set_davg_zero": True}, type_map)
 
     def switch_of(self, r: Tensor) -> Tensor:
         """No switch: 1."""

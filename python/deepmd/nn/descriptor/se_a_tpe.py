@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepmd.nn.activation import SMOOTH
 from deepmd.nn.layers import PRECISIONS, Dense, embedding_network, stream
-from deepmd.nn.ragged import contract
-from deepmd.nn.rows import Environment
+from deepmd.nn.ragged import contract, invariants
+from deepmd.nn.rows import Environment, NodeShape
 from deepmd.nn.tree import precision_of, read_network, write_network
 
 
@@ -82,9 +83,23 @@ class DescriptorSeATpe(Environment):
         of_slots = of_slots * phantom.reshape(-1, 1, 1)
         radial = torch.bmm(empty.to(self.dtype).unsqueeze(1), of_slots[types_i])  # [n_centers, 1, width]
         t = contract(rows, g, centers, n_centers)
-        t = torch.cat([t[:, :1] + radial, t[:, 1:]], dim=1) / float(self.sel_t.sum())
-        d = torch.bmm(t.transpose(1, 2), t[:, :, : self.axis])
-        return d.reshape(n_centers, self.width * self.axis), t[:, 1:].transpose(1, 2)
+        return self.of_sums(torch.cat([t[:, :1] + radial, t[:, 1:]], dim=1))
+
+    def of_sums(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` returns, from the sums over all slots [n_centers, 4, width]."""
+        return invariants(t / float(self.sel_t.sum()), self.axis)
+
+    @torch.jit.unused
+    def node_parts(self) -> list[Any]:
+        return [(self, tuple)]
+
+    @torch.jit.unused
+    def node_shape(self) -> NodeShape | None:
+        return NodeShape(shared=self.one_side) if self.section["activation_function"].lower() in SMOOTH else None
+
+    @torch.jit.unused
+    def node_values(self, t_i: int, types_j: list[int], s: Tensor) -> Tensor:
+        return torch.einsum("nmk,bk->bnm", self.channels(s), self.couplings()[t_i, types_j]).unsqueeze(0)
 
     @torch.jit.unused
     def serialize(self) -> dict[str, Any]:

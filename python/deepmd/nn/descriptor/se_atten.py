@@ -48,6 +48,10 @@ class DescriptorSeAtten(nn.Module):
         self.block.randomise(seed)
 
     @torch.jit.unused
+    def node_parts(self) -> list[Any]:
+        return [(self.block, lambda: (self.type_embedding(),))]
+
+    @torch.jit.unused
     def environments(self) -> list[Environment]:
         return [self.block]
 

@@ -13,9 +13,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from deepmd.nn.activation import SMOOTH
 from deepmd.nn.layers import PRECISIONS, embedding_network, stream
-from deepmd.nn.ragged import contract
-from deepmd.nn.rows import Environment
+from deepmd.nn.ragged import contract, invariants
+from deepmd.nn.rows import Environment, NodeShape
 from deepmd.nn.tree import read_networks, write_networks
 
 
@@ -91,9 +92,24 @@ class DescriptorSeE2A(Environment):
             phantoms = network(phantom_row.unsqueeze(1)) * phantom_row.unsqueeze(1)  # [n_types, width]
             radial_sum = radial_sum + slots.to(self.dtype).unsqueeze(1) * phantoms[types_i]
         first = t[:, :1] + radial_sum.unsqueeze(1)
-        t = torch.cat([first, t[:, 1:]], dim=1) / float(self.sel_t.sum())
-        d = torch.bmm(t.transpose(1, 2), t[:, :, : self.axis])
-        return d.reshape(n_centers, self.width * self.axis), t[:, 1:].transpose(1, 2)
+        return self.of_sums(torch.cat([first, t[:, 1:]], dim=1))
+
+    def of_sums(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` returns, from the sums over all slots [n_centers, 4, width]."""
+        return invariants(t / float(self.sel_t.sum()), self.axis)
+
+    @torch.jit.unused
+    def node_parts(self) -> list[Any]:
+        return [(self, tuple)]
+
+    @torch.jit.unused
+    def node_shape(self) -> NodeShape | None:
+        return NodeShape(shared=self.one_side) if self.section["activation_function"].lower() in SMOOTH else None
+
+    @torch.jit.unused
+    def node_values(self, t_i: int, types_j: list[int], s: Tensor) -> Tensor:
+        start = [t_j if self.one_side else t_i + t_j * self.n_types for t_j in types_j]
+        return torch.stack([self.networks[k](s) for k in start]).unsqueeze(0)
 
     @torch.jit.unused
     def serialize(self) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from deepmd.nn.activation import SMOOTH
 from deepmd.nn.layers import PRECISIONS, embedding_network, stream
 from deepmd.nn.ragged import sum_to
-from deepmd.nn.rows import Environment
+from deepmd.nn.rows import Environment, NodeShape
 from deepmd.nn.tree import read_networks, write_networks
 
 SCALE = 5.0
@@ -71,7 +72,25 @@ class DescriptorSeE2R(Environment):
             empty = ((self.sel_t[t_j] - used) * own.to(torch.float64)).to(self.dtype)
             d = d + sum_to(network(rows[pairs]), centers[pairs], n_centers)
             d = d + empty.unsqueeze(1) * network(empty_rows)[types_i]
-        return d * self.scale, torch.zeros(n_centers, 0, 3, dtype=self.dtype, device=vectors.device)
+        return self.of_sums(d.unsqueeze(1))
+
+    def of_sums(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` returns, from the sums over all slots [n_centers, 1, width]."""
+        return t[:, 0] * self.scale, torch.zeros(t.shape[0], 0, 3, dtype=self.dtype, device=t.device)
+
+    @torch.jit.unused
+    def node_parts(self) -> list[Any]:
+        return [(self, tuple)]
+
+    @torch.jit.unused
+    def node_shape(self) -> NodeShape | None:
+        smooth = self.section["activation_function"].lower() in SMOOTH
+        return NodeShape(rows=1, shared=self.one_side) if smooth else None
+
+    @torch.jit.unused
+    def node_values(self, t_i: int, types_j: list[int], s: Tensor) -> Tensor:
+        start = [t_j if self.one_side else t_i + t_j * self.n_types for t_j in types_j]
+        return torch.stack([self.networks[k](s) for k in start]).unsqueeze(0)
 
     @torch.jit.unused
     def serialize(self) -> dict[str, Any]:

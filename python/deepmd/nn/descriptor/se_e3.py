@@ -11,9 +11,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from deepmd.nn.activation import SMOOTH
 from deepmd.nn.layers import PRECISIONS, embedding_network, stream
 from deepmd.nn.ragged import partners, sum_to
-from deepmd.nn.rows import Environment
+from deepmd.nn.rows import Environment, NodeShape
 from deepmd.nn.tree import read_networks, write_networks
 
 
@@ -63,7 +64,31 @@ class DescriptorSeE3(Environment):
                 couples = torch.nonzero(kind == k).flatten()
                 c = cosine[couples]
                 d = d + sum_to(c * network(c), centers[p[couples]], n_centers) / float(n_couples)
-        return d, torch.zeros(n_centers, 0, 3, dtype=self.dtype, device=vectors.device)
+        return self.of_sums(d.unsqueeze(1))
+
+    def of_sums(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` returns, from the sums over all couples [n_centers, 1, width]."""
+        return t[:, 0], torch.zeros(t.shape[0], 0, 3, dtype=self.dtype, device=t.device)
+
+    @torch.jit.unused
+    def node_parts(self) -> list[Any]:
+        return [(self, tuple)]
+
+    @torch.jit.unused
+    def node_shape(self) -> NodeShape | None:
+        smooth = self.section["activation_function"].lower() in SMOOTH
+        return NodeShape(rows=1, shared=True, couples=True) if smooth else None
+
+    @torch.jit.unused
+    def node_values(self, t_i: int, types_j: list[int], c: Tensor) -> Tensor:
+        del t_i
+        found = []
+        for b in types_j:
+            for a in (t for t in types_j if t <= b):
+                n_couples = self.sel[a] * self.sel[b]
+                scale = 1.0 / n_couples if n_couples > 0 else 0.0
+                found.append(self.networks[a + b * self.n_types](c) * scale)
+        return torch.stack(found).unsqueeze(0)
 
     @torch.jit.unused
     def serialize(self) -> dict[str, Any]:

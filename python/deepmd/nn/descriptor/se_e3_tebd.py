@@ -12,10 +12,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from deepmd.nn.activation import SMOOTH
 from deepmd.nn.descriptor.atten_block import total
 from deepmd.nn.layers import PRECISIONS, embedding_network, stream
 from deepmd.nn.ragged import partners, sum_to
-from deepmd.nn.rows import Environment
+from deepmd.nn.rows import Environment, NodeShape
 from deepmd.nn.tree import precision_of, read_network, write_networks
 from deepmd.nn.type_embedding import TypeEmbedding, linear_embedding, pair_vectors
 
@@ -33,6 +34,7 @@ class TripleBlock(Environment):
 
     def __init__(self, section: dict[str, Any], n_types: int):
         super().__init__(section, n_types, total(section["sel"]))
+        self.section = dict(section)
         self.width = int(section["neuron"][-1])
         self.strip = section.get("tebd_input_mode", "concat") == "strip"
         self.smooth = bool(section.get("smooth", True))
@@ -66,7 +68,34 @@ class TripleBlock(Environment):
             g = self.network(cosine) * (1.0 + by_type)
         else:
             g = self.network(torch.cat([cosine, table[types_j[p]], table[types_j[q]]], dim=1))
-        return sum_to(cosine * g, centers[p], n_centers) / float(self.n_slots) ** 2
+        return self.of_sums(sum_to(cosine * g, centers[p], n_centers).unsqueeze(1))
+
+    def of_sums(self, t: Tensor) -> Tensor:
+        """What `forward` returns, from the sums over all couples [n_centers, 1, width]."""
+        return t[:, 0] / float(self.n_slots) ** 2
+
+    @torch.jit.unused
+    def node_shape(self) -> NodeShape | None:
+        if self.section["activation_function"].lower() not in SMOOTH:
+            return None
+        return NodeShape(1, self.strip and self.smooth, pooled=True, shared=True, couples=True)
+
+    @torch.jit.unused
+    def node_values(self, t_i: int, types_j: list[int], c: Tensor, table: Tensor) -> Tensor:
+        """Both orders of a couple of two types together."""
+        del t_i
+        couples = [(a, b) for b in types_j for a in types_j if a <= b]
+        both = torch.tensor([1.0 if a == b else 2.0 for a, b in couples], dtype=self.dtype).reshape(-1, 1, 1)
+        if self.strip:
+            by_type = self.type_network(pair_vectors(table, False)).reshape(self.n_types, self.n_types, -1)
+            by_type = torch.stack([by_type[a, b] + (by_type[b, a] if a != b else 0.0) for a, b in couples]).unsqueeze(1)
+            g = self.network(c).unsqueeze(0)
+            return torch.stack([g * both, g * by_type]) if self.smooth else (g * (both + by_type)).unsqueeze(0)
+        n, found = c.shape[0], []
+        for a, b in couples:
+            orders = [torch.cat([table[a], table[b]]), torch.cat([table[b], table[a]])][: 1 if a == b else 2]
+            found.append(sum(self.network(torch.cat([c, types.expand(n, -1)], dim=1)) for types in orders))
+        return torch.stack(found).unsqueeze(0)
 
     @torch.jit.unused
     def load(self, tree: dict[str, Any]) -> None:
@@ -102,6 +131,10 @@ class DescriptorSeE3Tebd(nn.Module):
     def randomise(self, seed: int | None) -> None:
         self.type_embedding.randomise(seed)
         self.block.randomise(seed)
+
+    @torch.jit.unused
+    def node_parts(self) -> list[Any]:
+        return [(self.block, lambda: (self.type_embedding(),))]
 
     @torch.jit.unused
     def environments(self) -> list[Environment]:

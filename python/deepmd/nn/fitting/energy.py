@@ -6,7 +6,6 @@ actual parameters is subtracted. The number itself is no bias; `preset_out_bias`
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from deepmd.nn.fitting.network import FittingNetworks, Inputs, inputs_of_tree, section_of_tree
@@ -23,11 +22,6 @@ class EnergyFitting(FittingNetworks):
     def forward(self, descriptor: Tensor, types_i: Tensor, fparam: Tensor | None, aparam: Tensor | None) -> Tensor:
         """descriptor [n_centers, dim], types_i [n_centers], fparam and aparam [n_centers, dim] or None."""
         return self.raw(descriptor, types_i, fparam, aparam).flatten() * self.keep[types_i]
-
-    @torch.jit.unused
-    def of_type(self, descriptor: Tensor, t: int, fparam: Tensor | None, aparam: Tensor | None) -> Tensor:
-        """The same for atoms that are all of type t."""
-        return self.of_one_type(descriptor, t, fparam, aparam).flatten() * self.keep[t]
 
     def serialize(self, type_map: list[str]) -> dict[str, Any]:
         tree = self.serialize_common(type_map, "energy", 4)

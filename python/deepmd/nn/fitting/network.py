@@ -104,6 +104,10 @@ class FittingNetworks(nn.Module):
 
     def raw(self, descriptor: Tensor, types_i: Tensor, fparam: Tensor | None, aparam: Tensor | None) -> Tensor:
         """Outputs of the networks and `bias_atom_e`, [n_centers, n_out] float64, nothing masked."""
+        if not torch.jit.is_scripting():
+            blocks = [] if self.mixed_types else type_blocks(types_i)
+            if len(blocks) > 0:
+                return self.of_blocks(descriptor, blocks, fparam, aparam)
         extra = self.parameters_of_atoms(fparam, aparam, types_i.shape[0])
         x = torch.cat([descriptor.to(self.dtype)] + extra, dim=1)
         vacuum = torch.cat([torch.zeros_like(descriptor).to(self.dtype)] + extra, dim=1) if self.has_vacuum else x
@@ -121,6 +125,18 @@ class FittingNetworks(nn.Module):
                 y = y.index_add(0, atoms, part)
         return y + self.bias_atom_e[types_i]
 
+    @torch.jit.unused
+    def of_blocks(
+        self, descriptor: Tensor, blocks: list[tuple[int, int, int]], fparam: Tensor | None, aparam: Tensor | None
+    ) -> Tensor:
+        """`raw` for atoms sorted by type, without copies of their descriptors."""
+        parts = []
+        for t, begin, end in blocks:
+            own = [None if part is None else part[begin:end] for part in (fparam, aparam)]
+            parts.append(self.of_one_type(descriptor[begin:end], t, *own))
+        return torch.cat(parts)
+
+    @torch.jit.unused
     def of_one_type(self, descriptor: Tensor, t: int, fparam: Tensor | None, aparam: Tensor | None) -> Tensor:
         """`raw` for atoms that are all of type t."""
         extra = self.parameters_of_atoms(fparam, aparam, descriptor.shape[0])
@@ -210,6 +226,18 @@ class FittingNetworks(nn.Module):
         self.networks = nn.ModuleList(
             [Network([Dense.deserialize(layer) for layer in network["layers"]]) for network in networks]
         )
+
+
+def type_blocks(types_i: Tensor) -> list[tuple[int, int, int]]:
+    """Type, first place and end of each type where atoms are sorted by type, as in training; else nothing."""
+    found: list[tuple[int, int, int]] = []
+    kinds, counts = torch.unique_consecutive(types_i, return_counts=True)
+    if bool((kinds[1:] > kinds[:-1]).all()):
+        begin = 0
+        for t, n in zip(kinds.tolist(), counts.tolist(), strict=True):
+            found.append((t, begin, begin + n))
+            begin += n
+    return found
 
 
 def section_of_tree(tree: dict[str, Any], *more: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from deepmd.data.graph import LABELS, Batch
-from deepmd.nn.nodes import Prediction
+from deepmd.nn.plain import Prediction
 from deepmd.train.losses.prefactor import active_terms, huber
 
 TERMS = {
