@@ -153,7 +153,8 @@ deepmd_status deepmd_model_open(const char* path, const deepmd_open_options* opt
                        : deepmd::ModelFile::read(path);
     const deepmd::PathChoice choice{chosen.path ? chosen.path : "", chosen.precision ? chosen.precision : "",
                                     {chosen.gpu_rank, chosen.n_threads}};
-    std::unique_ptr<deepmd_model> opened(new deepmd_model{deepmd::Model(std::move(file), choice), {}, {}});
+    std::unique_ptr<deepmd_model> opened(
+        new deepmd_model{deepmd::Model(deepmd::part_of(std::move(file), chosen.part), choice), {}, {}});
     for (const std::string& name : opened->model.metadata().type_map) opened->type_names.push_back(name.c_str());
     if (chosen.run_selftest) opened->model.selftest();
     *model = opened.release();
@@ -189,6 +190,8 @@ deepmd_status deepmd_model_info(const deepmd_model* model, deepmd_info* info) {
     all.output_has_derivatives = metadata.output.has_derivatives;
     all.sel_types = metadata.output.sel_types.data();
     all.n_sel_types = static_cast<int>(metadata.output.sel_types.size());
+    all.modifier = metadata.modifier.c_str();
+    all.ewald_beta = metadata.ewald_beta;
     std::memcpy(info, &all, all.size);
   });
 }

@@ -204,7 +204,7 @@ def selftest(path: Path) -> float:
 
 def check_model(visit: Visit, name: str) -> Iterator[Finding]:
     """The self-test of a user's model, through Python and through LAMMPS."""
-    from deepmd.infer.opening import find_model, open_frozen
+    from deepmd.infer.opening import SCRIPTED_KINDS, find_model, open_frozen
 
     what = Path(name).name[:12]
     try:
@@ -234,7 +234,6 @@ CHECKS: tuple[Callable[[Visit], Finding], ...] = (
     check_python, check_torch, check_core, check_freezing, check_lammps, check_plugin, check_ipi, check_dp_ipi,
     check_gpu,
 )  # fmt: skip
-SCRIPTED_KINDS = ("spin", "masked")  # of models that run in Python alone
 ESSENTIAL = (check_torch, check_core)  # without these the rest can only repeat the same failure
 
 

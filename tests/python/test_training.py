@@ -112,6 +112,20 @@ def test_checkpoints_in_a_folder_are_found_from_where_the_training_was_started(t
     assert checkpoint.find_checkpoint("kept").name == "model.ckpt-1.pt"
 
 
+@pytest.mark.parametrize("kind", ["se_e2_a", "se_e2_r", "se_e3", "se_atten"])
+def test_lonely_atoms_can_be_trained_on(tmp_path, jdata, tiny, kind):
+    """Energies of single atoms, as they fix the dissociation limit; alone they have no neighbours to count."""
+    from deepmd.data import write_system
+
+    made = tiny(n_frames=2, periodic=False)
+    data = {key: made["data"][key][:, :1] for key in ("positions", "force")} | {"energy": made["data"]["energy"]}
+    folder = str(write_system(tmp_path / "data", made["types"][:1], made["type_map"], data))
+    descriptor = {"type": kind, "rcut": 4.0, "sel": "auto", "neuron": [4], "seed": 1}
+    parts = {f"training__{part}__systems": folder for part in ("training_data", "validation_data")}
+    run(tmp_path / "a", changed(jdata, model__descriptor=descriptor, training__numb_steps=1, **parts))
+    assert np.isfinite(np.loadtxt(tmp_path / "a" / "lcurve.out")[:7]).all()
+
+
 def test_what_looks_wrong_in_the_data_is_told_before_training(tmp_path, jdata, tiny, caplog):
     from deepmd.data import write_system
 
@@ -156,6 +170,20 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path, jdata):
         "model.ckpt-11.pt",
         "model.ckpt-12.pt",
     ]
+
+
+def test_a_share_of_the_checkpoints_is_kept(tmp_path, jdata):
+    run(tmp_path / "a", changed(jdata, training__save_freq=3, training__ckpt_keep_ratio=0.4))
+    assert [p.name for p in checkpoint.family(tmp_path / "a" / "model.ckpt")] == ["model.ckpt-9.pt", "model.ckpt-12.pt"]
+
+
+def test_training_errors_are_averaged_between_two_lines(tmp_path, jdata):
+    every, some = (tmp_path / name for name in ("every", "some"))
+    run(every, changed(jdata, training__disp_freq=1))
+    run(some, changed(jdata, training__disp_freq=4, training__disp_avg=True))
+    single, means = (np.genfromtxt(folder / "lcurve.out", names=True)["rmse_f_trn"] for folder in (every, some))
+    expected = [single[0], *(np.sqrt((single[a:b] ** 2).mean()) for a, b in ((1, 4), (4, 8), (8, 12)))]
+    np.testing.assert_allclose(means, expected, rtol=0.02)  # written with three digits; batches of equal size
 
 
 def test_no_steps_still_give_a_checkpoint(tmp_path, jdata):

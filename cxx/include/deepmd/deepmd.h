@@ -64,6 +64,9 @@ typedef struct deepmd_open_options {
                                "auto", which is "cuda" or "fused" where the model allows it */
   const char* precision;    /* "float64", or "mixed" (float32 tables and networks of the library's kernels, float64
                                geometry and sums); NULL: DEEPMD_PRECISION of the environment, else "float64" */
+  const char* part;         /* of a model with a modifier, whose energies somebody else has to add: "short_range", the
+                               model without it; "modifier", the dipole model that it needs (the file's own model where
+                               there is no modifier); NULL: such a model is refused, so that no energy is half of one */
 } deepmd_open_options;
 
 /* Fills in the defaults (size included). */
@@ -96,6 +99,8 @@ typedef struct deepmd_info {
   int output_has_derivatives;
   const int* sel_types;          /* [n_sel_types] types whose atoms carry the output; the others have zeros */
   int n_sel_types;
+  const char* modifier;          /* what has to be added to the energies, such as "dipole_charge"; "" for nothing */
+  double ewald_beta;             /* width of its smeared charges, 1/Angstrom; 0 where there are none */
 } deepmd_info;
 
 /* Fills `info`; set info->size before the call. The pointers stay valid as long as the model lives. */

@@ -213,7 +213,7 @@ struct Opening {
   std::string file;
   bool run_selftest;
   int n_threads, gpu_rank;
-  py::object path, precision;
+  py::object path, precision, part;
 };
 
 class Model {
@@ -228,6 +228,8 @@ class Model {
     const std::string precision = how.precision.is_none() ? "" : py::cast<std::string>(how.precision);
     options.path = path.c_str();
     options.precision = precision.c_str();
+    const std::string part = how.part.is_none() ? "" : py::cast<std::string>(how.part);
+    options.part = part.c_str();
     deepmd_model* opened = nullptr;
     without_lock([&] { return deepmd_model_open(how.file.c_str(), &options, &opened); });
     handle_.reset(opened);
@@ -465,11 +467,11 @@ PYBIND11_MODULE(_core, m) {
   bind_outputs(model);
   model
       .def(py::init([](const std::string& file, bool run_selftest, int n_threads, int gpu_rank, const py::object& path,
-                       const py::object& precision) {
-             return std::make_unique<Model>(Opening{file, run_selftest, n_threads, gpu_rank, path, precision});
+                       const py::object& precision, const py::object& part) {
+             return std::make_unique<Model>(Opening{file, run_selftest, n_threads, gpu_rank, path, precision, part});
            }),
            py::arg("file"), py::arg("run_selftest") = true, py::arg("n_threads") = 0, py::arg("gpu_rank") = 0,
-           py::arg("path") = py::none(), py::arg("precision") = py::none())
+           py::arg("path") = py::none(), py::arg("precision") = py::none(), py::arg("part") = py::none())
       .def_property_readonly("rcut", [](const Model& model) { return model.info().rcut; })
       .def_property_readonly("n_types", [](const Model& model) { return model.info().n_types; })
       .def_property_readonly("type_map", &Model::type_map)
