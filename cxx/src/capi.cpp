@@ -1,5 +1,6 @@
 // The C interface: the only place where exceptions become status codes.
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -9,6 +10,7 @@
 #include "core/type_map.hpp"
 #include "deepmd/deepmd.h"
 #include "model/deviation.hpp"
+#include "model/device_library.hpp"
 #include "model/ensemble.hpp"
 
 using deepmd::Error;
@@ -101,6 +103,7 @@ deepmd::Request to_request(const deepmd_input& input) {
     const auto list = read_struct(input.list, with_size<deepmd_list>(), "list");
     frame.list = deepmd::ListView(list.n_centers, list.first, list.index, list.shift);
     frame.list.owners = list.owners;
+    frame.list.stamp = list.stamp;
     request.has_list = true;
   }
   return request;
@@ -120,6 +123,16 @@ const char* deepmd_status_name(deepmd_status status) {
 }
 
 const char* deepmd_version(void) { return DEEPMD_VERSION; }
+
+uint64_t deepmd_new_stamp(void) {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
+const char* deepmd_describe_gpus(void) {
+  static const std::string once = deepmd::describe_devices();
+  return once.c_str();
+}
 
 void deepmd_open_options_init(deepmd_open_options* options) {
   if (!options) return;

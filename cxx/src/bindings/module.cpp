@@ -114,6 +114,8 @@ class Neighbors {
     without_lock([&] {
       return deepmd_neighbors_update(handle_.get(), n_atoms, data, rows.data, flags.data, &list_, &rebuilt);
     });
+    if (rebuilt) list_.stamp = deepmd_new_stamp();
+    list_.size = sizeof(list_);  // owners stay null
     return rebuilt != 0;
   }
 
@@ -157,7 +159,7 @@ struct ListArguments {
       refuse_argument("the list's index and shift have other lengths than the last entry of first tells");
     }
     const int n_centers = static_cast<int>(first.array.size()) - 1;
-    list = {sizeof(deepmd_list), n_centers, first.data, index.data, shift.data, owners.data};
+    list = {sizeof(deepmd_list), n_centers, first.data, index.data, shift.data, owners.data, 0};
   }
   static py::tuple as_tuple(const py::object& given) {
     if (py::isinstance<py::tuple>(given) && py::len(given) >= 2 && py::len(given) <= 4) return given;
@@ -453,6 +455,7 @@ void bind_deviation(py::module_& m);  // deviation.cpp
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled core: open models, neighbour lists, evaluation. Lengths in Angstrom, energies in eV.";
   m.def("version", &deepmd_version, "Version of the library.");
+  m.def("describe_gpus", &deepmd_describe_gpus, "The GPUs that models can run on, or why there are none.");
 
   py::class_<Neighbors>(m, "Neighbors", "A full neighbour list that is rebuilt when atoms have used up the skin.")
       .def(py::init<double, double>(), py::arg("rcut"), py::arg("skin") = 0.0)

@@ -54,6 +54,7 @@ def run(jdata: dict[str, Any], args: Any, origin: Origin) -> None:
     if payload is not None:
         trainer.resume(payload)
     make_room(trainer, origin)
+    log.info("training on the CPU, %d threads", torch.get_num_threads())
     n_parameters = sum(p.numel() for p in setup.model.parameters() if p.requires_grad)
     log.info("training %d parameters for %d steps from step %d", n_parameters, setup.numb_steps, setup.step)
     trainer.run()
