@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from deepmd import model_file
-from deepmd.compress_frames import Errors, Frames, Yardstick, gather
+from deepmd.compress_frames import Errors, Frames, Yardstick, gather, unseen_pairs
 from deepmd.errors import DeepmdError, InputError, ModelError
 
 log = logging.getLogger(__name__)
@@ -238,6 +238,12 @@ def compress_file(source: str | Path, output: str | Path, options: Options) -> d
             "%s compression to %g eV/A; %d frames to choose by, %d to judge by: %s",
             options.kind, bench.tolerance, len(bench.choosing.frames), len(bench.judging.frames), bench.frames.source,
         )  # fmt: skip
+        facts = bench.frozen.metadata
+        unseen = unseen_pairs(bench.frames, facts["type_map"], float(facts["rcut"]))
+        if unseen:
+            names = ", ".join(unseen[:6]) + (" ..." if len(unseen) > 6 else "")
+            log.warning("the data hold no neighbours %s, so that the tolerance is not measured for them; name other "
+                        "data with --data", names)  # fmt: skip
         chosen = choose_exact(bench) if options.exact else choose_spectral(bench)
         model_file.write_whole(output, bench.record(chosen))
     opened = Model(str(output), path="fused")

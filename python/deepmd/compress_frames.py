@@ -40,6 +40,18 @@ class Frames:
         return float(shortest)
 
 
+def unseen_pairs(frames: Frames, type_map: list[str], rcut: float) -> list[str]:
+    """Pairs of types that are no neighbours in any frame, so that nothing is measured of them."""
+    from deepmd.nn.frames import find_pairs
+
+    seen = np.zeros((len(type_map), len(type_map)), dtype=bool)
+    for frame in frames.inputs:
+        pairs = find_pairs(frame["positions"], frame["cell"], rcut)
+        types = np.asarray(frame["types"])
+        seen[types[pairs.centers], types[pairs.neighbors]] = True
+    return [f"{type_map[i]}-{type_map[j]}" for i, j in np.argwhere(np.triu(~(seen | seen.T)))]
+
+
 @dataclass
 class Errors:
     """Differences between two models."""

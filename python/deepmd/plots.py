@@ -124,7 +124,7 @@ def learning_curve(lcurve: str | Path, path: str | Path) -> None:
         axis.set_xlabel("step")
         axis.set_ylabel("learning rate" if stem == "lr" else CURVE_PANELS.get(stem, stem))
         axis.grid(True, which="both", color="0.9", linewidth=0.6)
-        if stem != "lr":
+        if stem != "lr" and axis.lines:
             axis.legend(frameon=False)
     figure.savefig(path, dpi=150)
 

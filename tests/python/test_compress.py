@@ -203,6 +203,16 @@ def test_validation_data_of_the_training_script_are_used(plain, tmp_path, capfd)
     assert "(validation data)" in capfd.readouterr().err
 
 
+def test_pairs_that_the_data_lack_are_named(plain, tmp_path, capfd) -> None:
+    options = Options()
+    frames = frames_of(options, 2, 5)
+    for frame in frames:
+        frame.positions, frame.types = frame.positions[frame.types == 0], frame.types[frame.types == 0]
+    data = write_data(tmp_path / "one", options, frames)
+    assert run("-i", plain[0], "-o", tmp_path / "out.pth", "--data", data, "--tolerance", "1e-4") == 0
+    assert "the data hold no neighbours O-H, H-H, so that the tolerance is not measured" in capfd.readouterr().err
+
+
 def test_without_data_stored_frames_and_perturbations_serve(plain, tmp_path, capfd) -> None:
     assert run("-i", plain[0], "-o", tmp_path / "out.pth", "--exact", "--tolerance", "1e-6") == 0
     assert "stored frames and their perturbations" in capfd.readouterr().err

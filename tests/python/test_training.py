@@ -112,6 +112,20 @@ def test_checkpoints_in_a_folder_are_found_from_where_the_training_was_started(t
     assert checkpoint.find_checkpoint("kept").name == "model.ckpt-1.pt"
 
 
+@pytest.mark.parametrize("kind", ["se_e2_a", "se_e2_r", "se_e3", "se_atten"])
+def test_lonely_atoms_can_be_trained_on(tmp_path, jdata, tiny, kind):
+    """Energies of single atoms, as they fix the dissociation limit; alone they have no neighbours to count."""
+    from deepmd.data import write_system
+
+    made = tiny(n_frames=2, periodic=False)
+    data = {key: made["data"][key][:, :1] for key in ("positions", "force")} | {"energy": made["data"]["energy"]}
+    folder = str(write_system(tmp_path / "data", made["types"][:1], made["type_map"], data))
+    descriptor = {"type": kind, "rcut": 4.0, "sel": "auto", "neuron": [4], "seed": 1}
+    parts = {f"training__{part}__systems": folder for part in ("training_data", "validation_data")}
+    run(tmp_path / "a", changed(jdata, model__descriptor=descriptor, training__numb_steps=1, **parts))
+    assert np.isfinite(np.loadtxt(tmp_path / "a" / "lcurve.out")[:7]).all()
+
+
 def test_what_looks_wrong_in_the_data_is_told_before_training(tmp_path, jdata, tiny, caplog):
     from deepmd.data import write_system
 

@@ -91,7 +91,8 @@ def auto_sel(sel: str | int | Sequence[int], max_neighbors: Sequence[int] | np.n
         factor = math.nan
     if not (math.isfinite(factor) and factor > 0):
         raise InputError(f"sel is '{sel}', expected numbers, 'auto' or 'auto:factor' such as auto:1.2")
-    return [4 * ((int(int(count) * factor) + 3) // 4) for count in max_neighbors]
+    found = [4 * ((int(int(count) * factor) + 3) // 4) for count in max_neighbors]
+    return found if sum(found) else [4] * len(found)  # the descriptor is divided by the total
 
 
 def main(args: Any) -> int:

@@ -142,7 +142,8 @@ class PlainEngine(AnyEngine):
         energy = torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, frame, atom_energy)
         if not with_forces:
             return Prediction(energy, atom_energy, None, None)
-        g = torch.autograd.grad(atom_energy.sum(), vectors, create_graph=keep)[0]
+        # Zeros where nothing depends on the vectors, as in a frame of lonely atoms.
+        g = torch.autograd.grad(atom_energy.sum(), vectors, create_graph=keep, materialize_grads=True)[0]
         forces, virial = self.forces(g, batch, inputs)
         second = None if moved is None else hessian(forces, moved, frame, batch.n_frames, create_graph)
         return Prediction(energy, atom_energy, forces, virial, second)

@@ -33,6 +33,7 @@ class SpinEngine(AnyEngine):
         energy = torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, inputs.frame, atom_energy)
         if not with_forces:
             return SpinPrediction(energy, atom_energy, None, None)
-        g, by_spin = torch.autograd.grad(atom_energy.sum(), [vectors, spin], create_graph=create_graph)
+        of = [vectors, spin]
+        g, by_spin = torch.autograd.grad(atom_energy.sum(), of, create_graph=create_graph, materialize_grads=True)
         forces, virial = self.forces(g, batch, inputs)
         return SpinPrediction(energy, atom_energy, forces, virial, None, -by_spin)
