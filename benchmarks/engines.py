@@ -37,6 +37,9 @@ OURS = {
     "plain float64": Variant(None, "fused", "float64", "peer float64", {}),
     "exact float64": Variant("exact", "fused", "float64", "peer float64", {"water": 2.5}),
     "spectral float64": Variant("spectral", "fused", "float64", "peer float64", {"water": 5, "copper": 9}),
+    "cuda exact float64": Variant("exact", "cuda", "float64", "peer float64", {}),
+    "cuda spectral float64": Variant("spectral", "cuda", "float64", "peer float64", {}),
+    "cuda spectral mixed": Variant("spectral", "cuda", "mixed", "peer float32", {}),
     "exact mixed": Variant("exact", "fused", "mixed", "peer float32", {}),
     "spectral mixed": Variant("spectral", "fused", "mixed", "peer float32", {"water": 8}),
 }

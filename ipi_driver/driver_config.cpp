@@ -269,7 +269,7 @@ DriverConfig parse_config(const std::string& text, const std::string& path) {
   reader.read("check_names", config.check_names);
   reader.read("n_threads", config.n_threads, 0, 4096);
   reader.read("gpu_rank", config.gpu_rank, -1, 4096);
-  reader.read("path", config.path, {"auto", "fused", "script"});
+  reader.read("path", config.path, {"auto", "fused", "cuda", "script"});
   reader.read("precision", config.precision, {"float64", "mixed"});
   reader.read("fparam", config.fparam);
   reader.read("aparam", config.aparam);

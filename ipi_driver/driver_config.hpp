@@ -40,7 +40,7 @@ struct DriverConfig {
   bool check_names = true;            // names in atom_type against the model's type_map
   int n_threads = 0;                  // 0: leave as the framework has it
   int gpu_rank = 0;                   // which GPU if there are any; negative: the CPU
-  std::string path;                   // auto, fused or script; "": as the environment says
+  std::string path;                   // auto, fused, cuda or script; "": as the environment says
   std::string precision;              // float64 or mixed; "": as the environment says
   std::vector<double> fparam;         // [dim_fparam]
   std::vector<double> aparam;         // [dim_aparam], the same for every atom

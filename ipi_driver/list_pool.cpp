@@ -99,12 +99,16 @@ deepmd_status ListPool::update(const Geometry& geometry, deepmd_list* list) {
   }
   if (rebuilt) {
     ++n_built_;
+    entry->stamp = deepmd_new_stamp();
     const std::size_t n = 3 * static_cast<std::size_t>(geometry.n_atoms);
     entry->built_at.assign(geometry.positions, geometry.positions + n);
     entry->built_cell.assign(geometry.cell, geometry.cell == nullptr ? nullptr : geometry.cell + 9);
     const double bytes = 16.0 * static_cast<double>(list->first[list->n_centers]) + 32.0 * static_cast<double>(n);
     largest_ = static_cast<std::size_t>(std::clamp(kMemory / bytes, 1.0, kMostLists));
   }
+  list->owners = nullptr;
+  list->stamp = entry->stamp;
+  list->size = sizeof(deepmd_list);
   return DEEPMD_OK;
 }
 

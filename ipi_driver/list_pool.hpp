@@ -38,6 +38,7 @@ class ListPool {
     std::unique_ptr<deepmd_neighbors, FreeList> neighbors;
     std::vector<double> built_at;    // [n_atoms][3] positions when the list was built
     std::vector<double> built_cell;  // [3][3], empty: open boundaries
+    std::uint64_t stamp = 0;         // of the list's content
     std::int64_t last_use = 0;
   };
   deepmd_status choose(const Geometry& geometry, Entry** entry);

@@ -82,6 +82,7 @@ int LmpAdapter::gather(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighList& 
     if (missing >= 0) return missing;
     const int lost = find_owners(atom);
     if (lost >= 0) return lost;
+    list_.stamp = deepmd_new_stamp();
   }
   const size_t n = to_lammps_.size();
   positions_.resize(3 * n);

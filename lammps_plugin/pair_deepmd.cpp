@@ -26,7 +26,10 @@ void PairDeepMD::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
   const bool fresh = list_is_new();
   if (fresh) check_ghost_cutoff();
-  if (!special_checked_) check_special_bonds();
+  if (!special_checked_) {
+    check_special_bonds();
+    check_modifier();
+  }
   const double factor = scale_factor();
   const int missing = adapter_.gather(*atom, *list, fresh);
   if (missing >= 0) {

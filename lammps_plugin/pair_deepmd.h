@@ -92,6 +92,7 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   LAMMPS_NS::Compute* find_compute(const std::string& keyword, const std::string& id) const;
   LAMMPS_NS::Fix* find_temperature_fix() const;
   void check_special_bonds();
+  void check_modifier() const;
 
   // pair_deepmd.cpp: a force call
   bool list_is_new();

@@ -1,9 +1,12 @@
 // What pair_style deepmd needs from the rest of a LAMMPS input, checked before it gives a wrong answer.
+#include <cmath>
+
 #include "atom.h"
 #include "comm.h"
 #include "compute.h"
 #include "error.h"
 #include "force.h"
+#include "kspace.h"
 #include "modify.h"
 #include "neighbor.h"
 #include "pair_deepmd.h"
@@ -116,6 +119,15 @@ void PairDeepMD::check_special_bonds() {
   if (any) {
     fail("pair_style deepmd: special_bonds of weight 0 remove bonded pairs from the neighbor list of the model; write "
          "'special_bonds lj/coul 1 1 1', or tiny weights such as 'lj/coul 1e-50 1e-50 1e-50' for other pair styles");
+  }
+}
+
+void PairDeepMD::check_modifier() const {
+  if (info_.modifier.empty() || force->kspace == nullptr) return;
+  const double width = force->kspace->g_ewald * length_unit_;  // 1/Angstrom
+  if (std::abs(width - info_.ewald_beta) > 1e-6 * info_.ewald_beta) {
+    fail("pair_style deepmd: gewald of kspace is " + format_number(width) + " per Angstrom, but the model is trained with "
+         "ewald_beta " + format_number(info_.ewald_beta) + "; write 'kspace_modify gewald' with that number");
   }
 }
 

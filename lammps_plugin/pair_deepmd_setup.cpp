@@ -67,7 +67,7 @@ void PairDeepMD::open_models() {
     for (const auto& path : settings_.models) {
       const bool observes = !models_.empty() && !settings_.observers.empty();
       const std::string& precision = observes ? settings_.observers : settings_.precision;
-      models_.push_back(open_shared_model({path, settings_.selftest, settings_.path, precision, node}, world));
+      models_.push_back(open_shared_model({path, settings_.selftest, settings_.path, precision, "short_range", node}, world));
     }
     ensemble_ = make_ensemble(models_);
     read_model_facts();
@@ -120,6 +120,9 @@ void PairDeepMD::print_models() const {
   text += "  engine:             deepmd " + std::string(deepmd_version()) + ", " + std::to_string(n_threads_) +
           " thread(s) per rank, self-test " + (settings_.selftest ? "passed" : "off") + "\n";
   text += "  path:               " + info_.path_description + "\n";
+  if (!info_.modifier.empty()) {
+    text += "  modifier:           " + info_.modifier + " is not part of these energies: kspace_style and fix dplr add it\n";
+  }
   if (!settings_.observers.empty()) text += "  observers:          " + settings_.observers + "\n";
   if (info_.passes_messages) {
     text += "  messages:           atoms depend on others up to " + format_number(info_.receptive_field) +

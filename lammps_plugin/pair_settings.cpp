@@ -150,7 +150,7 @@ const std::vector<std::pair<std::string, Handler>>& keyword_table() {
       {"relative_v", [](W& w, S& s) { s.relative_v = take_level(w, "relative_v"); }},
       {"stop_above", take_stop_rule},
       {"select", take_selection},
-      {"path", [](W& w, S& s) { s.path = take_one_of(w, "path", {"auto", "fused", "script"}); }},
+      {"path", [](W& w, S& s) { s.path = take_one_of(w, "path", {"auto", "fused", "cuda", "script"}); }},
       {"precision", [](W& w, S& s) { s.precision = take_one_of(w, "precision", {"float64", "mixed"}); }},
       {"observers", [](W& w, S& s) { s.observers = take_one_of(w, "observers", {"float64", "mixed"}); }},
       {"masscheck", [](W& w, S& s) { s.mass_check = take_switch(w, "masscheck"); }},

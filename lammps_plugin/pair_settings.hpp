@@ -33,7 +33,7 @@ struct PairSettings {
   std::string select_path;   // where frames go whose largest force deviation is in [select_low, select_high), "": nowhere
   double select_low = 0.0;
   double select_high = 0.0;
-  std::string path;       // auto, fused or script; "": as the environment says
+  std::string path;       // auto, fused, cuda or script; "": as the environment says
   std::string precision;  // float64 or mixed; "": as the environment says
   std::string observers;  // precision of the models beside the first one; "": as that one's
   bool mass_check = true;

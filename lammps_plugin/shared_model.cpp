@@ -122,6 +122,7 @@ ModelHandle open_shared_model(const OpenRequest& request, MPI_Comm world) {
   options.gpu_rank = request.node.rank_on_node;
   options.path = request.path.c_str();
   options.precision = request.precision.c_str();
+  options.part = request.part.c_str();
   options.content = content.empty() ? "" : content.data();  // an empty file is a content too, and is refused
   options.content_size = content.size();
   deepmd_model* model = nullptr;
@@ -159,6 +160,8 @@ SharedModelInfo describe_ensemble(const deepmd_ensemble* ensemble) {
   info.min_pair_distance = raw.min_pair_distance;
   info.passes_messages = raw.passes_messages != 0;
   info.receptive_field = raw.receptive_field;
+  info.modifier = raw.modifier;
+  info.ewald_beta = raw.ewald_beta;
   return info;
 }
 

@@ -40,6 +40,7 @@ struct OpenRequest {
   bool selftest = true;
   std::string path;       // as in deepmd_open_options; "": the default
   std::string precision;  // the same
+  std::string part;       // the same
   NodeShare node;
 };
 
@@ -61,6 +62,8 @@ struct SharedModelInfo {
   double min_pair_distance = 0.0;
   bool passes_messages = false;
   double receptive_field = 0.0;  // Angstrom
+  std::string modifier;          // what others add to the energies, "" for nothing
+  double ewald_beta = 0.0;       // 1/Angstrom, of the modifier
 };
 SharedModelInfo describe_ensemble(const deepmd_ensemble* ensemble);
 

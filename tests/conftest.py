@@ -11,6 +11,10 @@ from small_systems import make_frames
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Without a GPU, what asks for the path cuda gets its emulation on the host; nothing gets it unasked.
+if not Path("/dev/nvidiactl").exists():
+    os.environ.setdefault("DEEPMD_GPU", "emulated")
+
 
 @pytest.fixture(scope="session")
 def root() -> Path:

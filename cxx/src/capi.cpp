@@ -1,5 +1,6 @@
 // The C interface: the only place where exceptions become status codes.
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -9,6 +10,7 @@
 #include "core/type_map.hpp"
 #include "deepmd/deepmd.h"
 #include "model/deviation.hpp"
+#include "model/device_library.hpp"
 #include "model/ensemble.hpp"
 
 using deepmd::Error;
@@ -101,6 +103,7 @@ deepmd::Request to_request(const deepmd_input& input) {
     const auto list = read_struct(input.list, with_size<deepmd_list>(), "list");
     frame.list = deepmd::ListView(list.n_centers, list.first, list.index, list.shift);
     frame.list.owners = list.owners;
+    frame.list.stamp = list.stamp;
     request.has_list = true;
   }
   return request;
@@ -121,6 +124,16 @@ const char* deepmd_status_name(deepmd_status status) {
 
 const char* deepmd_version(void) { return DEEPMD_VERSION; }
 
+uint64_t deepmd_new_stamp(void) {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
+const char* deepmd_describe_gpus(void) {
+  static const std::string once = deepmd::describe_devices();
+  return once.c_str();
+}
+
 void deepmd_open_options_init(deepmd_open_options* options) {
   if (!options) return;
   *options = with_size<deepmd_open_options>();
@@ -140,7 +153,8 @@ deepmd_status deepmd_model_open(const char* path, const deepmd_open_options* opt
                        : deepmd::ModelFile::read(path);
     const deepmd::PathChoice choice{chosen.path ? chosen.path : "", chosen.precision ? chosen.precision : "",
                                     {chosen.gpu_rank, chosen.n_threads}};
-    std::unique_ptr<deepmd_model> opened(new deepmd_model{deepmd::Model(std::move(file), choice), {}, {}});
+    std::unique_ptr<deepmd_model> opened(
+        new deepmd_model{deepmd::Model(deepmd::part_of(std::move(file), chosen.part), choice), {}, {}});
     for (const std::string& name : opened->model.metadata().type_map) opened->type_names.push_back(name.c_str());
     if (chosen.run_selftest) opened->model.selftest();
     *model = opened.release();
@@ -176,6 +190,8 @@ deepmd_status deepmd_model_info(const deepmd_model* model, deepmd_info* info) {
     all.output_has_derivatives = metadata.output.has_derivatives;
     all.sel_types = metadata.output.sel_types.data();
     all.n_sel_types = static_cast<int>(metadata.output.sel_types.size());
+    all.modifier = metadata.modifier.c_str();
+    all.ewald_beta = metadata.ewald_beta;
     std::memcpy(info, &all, all.size);
   });
 }

@@ -210,6 +210,11 @@ void build(deepmd_neighbors& list, const Cell& cell, const int* pbc) {
 
 }  // namespace
 
+uint64_t deepmd_new_stamp(void) {
+  static uint64_t last = 0;
+  return ++last;
+}
+
 deepmd_status deepmd_neighbors_update(deepmd_neighbors* neighbors, int n_atoms, const double* positions,
                                       const double* cell, const int* pbc, deepmd_list* list, int* rebuilt) {
   const std::vector<double> now(positions, positions + 3 * static_cast<std::size_t>(n_atoms));

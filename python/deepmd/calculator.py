@@ -51,7 +51,7 @@ class DP(Calculator):
     skin
         Length in Angstrom by which the neighbour list reaches beyond the cutoff, so that it can be used again.
     path, precision
-        How the model is evaluated: "auto", "fused" or "script", and "float64" or "mixed"; see `DeepEval`.
+        How the model is evaluated: "auto", "fused", "cuda" or "script", and "float64" or "mixed"; see `DeepEval`.
 
     ``atoms.info["fparam"]`` and ``atoms.info["aparam"]`` carry the parameters of models that take some. Each axis is
     periodic as ``atoms.pbc`` says.

@@ -64,12 +64,14 @@ def open_for_change(path: Path, head: str | None) -> tuple[Any, Any]:
     def freeze(model: Any, target: Path) -> None:
         freeze_model(model, target, training_script=frozen.metadata.get("training_script"))
 
-    return deserialize(frozen.tree), freeze
+    model = deserialize(frozen.tree)
+    model.modifier = frozen.open_modifier()
+    return model, freeze
 
 
 def set_values(model: Any, values: list[float]) -> None:
     """Writes given energies (eV), one per type."""
-    if model.facts().kind not in ("energy", "spin", "masked") or len(values) != model.n_types:
+    if model.facts().kind not in ("energy", "spin", "masked", "pairwise_dprc") or len(values) != model.n_types:
         raise InputError(
             f"dp change-bias: --bias-value got {len(values)} numbers, expected {model.n_types} energies for the types "
             f"{' '.join(model.type_map)} of an energy model"
@@ -81,6 +83,7 @@ def fit(model: Any, args: argparse.Namespace) -> None:
     """Fits the bias to the data that the command line names."""
     from deepmd.data.graph import LABELS, GraphCache
     from deepmd.data.output_bias import change_bias, fit_bias, labels_of, store
+    from deepmd.nn.modifier import modifier_of
     from deepmd.test import find_systems
     from deepmd.train.assemble import make_engine
 
@@ -99,7 +102,7 @@ def fit(model: Any, args: argparse.Namespace) -> None:
     labels = [*LABELS, *facts.inputs, *(name for name in names if name)]
     batches = []
     for k, system in enumerate(systems):
-        cache = GraphCache([system], facts.rcut, model.seen_pairs(), labels=labels)
+        cache = GraphCache([system], facts.rcut, model.seen_pairs(), labels=labels, modifier=modifier_of(model))
         size = max(BATCH_ATOMS // system.n_atoms, 1)
         starts = range(0, system.n_frames, size)
         starts = starts if args.numb_batch == 0 else starts[: args.numb_batch]

@@ -83,7 +83,7 @@ class Workbench:
         self.frozen = model_file.read(source)
         refuse_compressed(source, self.frozen)
         try:
-            reference = Model(str(source), path="fused", precision="float64")
+            reference = Model(str(source), path="fused", precision="float64", **self.frozen.part)
         except DeepmdError as error:
             raise ModelError(f"{source}: cannot be compressed: {error}") from error
         script = options.script or self.frozen.metadata.get("training_script")
@@ -121,7 +121,7 @@ class Workbench:
 
         self._trial.write_bytes(self.record(candidate))
         try:
-            return yardstick.measure(Model(str(self._trial), path="fused", precision="float64"))
+            return yardstick.measure(Model(str(self._trial), path="fused", precision="float64", **self.frozen.part))
         except DeepmdError as error:
             candidate.failure = str(error)
             return Errors(float("inf"), float("inf"), float("inf"), len(yardstick.frames))
@@ -246,8 +246,9 @@ def compress_file(source: str | Path, output: str | Path, options: Options) -> d
                         "data with --data", names)  # fmt: skip
         chosen = choose_exact(bench) if options.exact else choose_spectral(bench)
         model_file.write_whole(output, bench.record(chosen))
-    opened = Model(str(output), path="fused")
-    record = model_file.read(output).compression
+    frozen = model_file.read(output)
+    opened = Model(str(output), path="fused", **frozen.part)
+    record = frozen.compression
     log.info("%s: %s", output, describe(record))
     log.info("%s: %s", output, opened.path_description)
     return record

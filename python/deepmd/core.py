@@ -15,7 +15,7 @@ from typing import Any
 
 from deepmd.errors import EngineError
 
-_PUBLIC = ("Ensemble", "Model", "Neighbors", "deviation", "version")
+_PUBLIC = ("Ensemble", "Model", "Neighbors", "describe_gpus", "deviation", "version")
 
 
 def native_folder() -> Path:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COLUMNS = ("max_devi_v", "min_devi_v", "avg_devi_v", "max_devi_f", "min_devi_f", "avg_devi_f", "devi_e")
+SPIN_COLUMNS = (*COLUMNS[:3], "max_devi_fr", "min_devi_fr", "avg_devi_fr", "max_devi_fm", "min_devi_fm", "avg_devi_fm",
+                "devi_e")  # fmt: skip
+"""Of models with spins: forces, and magnetic forces of the atoms that carry a spin (eV per Bohr magneton)."""
 LABELS = ("energy", "force", "virial")
 DEFAULT_MODELS = ("graph.000", "graph.001", "graph.002", "graph.003")
 
@@ -47,6 +50,7 @@ class Labels:
     energy: np.ndarray
     force: np.ndarray
     virial: np.ndarray | None
+    force_mag: np.ndarray | None = None  # with spins: of the atoms that carry one, like the forces
 
 
 def deviation_columns(predicted: Labels, reference: Labels | None = None, options: Options | None = None) -> np.ndarray:
@@ -76,11 +80,18 @@ def frame_columns(predicted: Labels, reference: Labels | None = None, options: O
         true = {"true_forces": reference.force, "true_energy": reference.energy, "true_virial": reference.virial}
         virials = None if reference.virial is None else virials
     columns, atoms = core.deviation(predicted.force, virials, predicted.energy, **true, **levels)
+    if predicted.force_mag is not None:
+        true = {} if reference is None else {"true_forces": reference.force_mag}
+        magnetic, _ = core.deviation(predicted.force_mag, relative=options.relative, **true)
+        columns = np.concatenate([columns[:6], magnetic[3:6], columns[6:]])
     return np.concatenate([columns, atoms]) if options.atomic else columns
 
 
 class Committee:
     """Several `DeepPot` models that answer together: one neighbour list and one check for all of them.
+
+    Models that the core does not run (`DeepSpin`, which needs `spin` as a parameter, and others by their script) answer
+    one after the other, each with a list of its own.
 
     Types and parameters are those of the first model; models that list the same elements in another order are mapped,
     and models that do not fit together are refused in words.
@@ -88,11 +99,20 @@ class Committee:
 
     def __init__(self, models: Sequence[Any]) -> None:
         from deepmd.core import Ensemble
+        from deepmd.infer.opening import SCRIPTED_KINDS
 
         self.models = list(models)
         if not self.models:
             raise InputError("the list of models is empty, expected at least one DeepPot")
-        self._ensemble = Ensemble([model.core for model in self.models])
+        self.has_spins = self.models[0].has_spin
+        self.columns = SPIN_COLUMNS if self.has_spins else COLUMNS
+        cores = [model.core for model in self.models]
+        self._scripted = any(core.kind in SCRIPTED_KINDS for core in cores)
+        if self._scripted:
+            check_same_types(self.models)
+            return
+        self._modifiers = [getattr(core, "modifier", None) for core in cores]
+        self._ensemble = Ensemble([getattr(core, "short_range", core) for core in cores])
 
     def __len__(self) -> int:
         return len(self.models)
@@ -104,8 +124,49 @@ class Committee:
 
     def predict(self, positions: Any, types: Any, cell: Any = None, **parameters: Any) -> Labels:
         """One frame: energies [n_models], forces [n_models, n_atoms, 3], virials [n_models, 9]."""
+        if self._scripted:
+            return self._predict_one_by_one(positions, types, cell, parameters)
         result = self._ensemble.evaluate(positions, types, cell, **parameters)
-        return Labels(result["energies"], result["forces"], result["virials"].reshape(len(self), 9))
+        predicted = Labels(result["energies"], result["forces"], result["virials"].reshape(len(self), 9))
+        for k, modifier in enumerate(self._modifiers):
+            if modifier is not None:
+                own = np.array([modifier.type_map.index(name) for name in self.first.get_type_map()])
+                added = modifier.evaluate(np.asarray(positions), own[np.asarray(types)], cell, parameters.get("pbc"))
+                predicted.energy[k] += added["energy"]
+                predicted.force[k] += added["forces"]
+                predicted.virial[k] += np.ravel(added["virial"])
+        return predicted
+
+
+    def _predict_one_by_one(self, positions: Any, types: Any, cell: Any, parameters: dict[str, Any]) -> Labels:
+        found = [model.evaluate_frame(positions, types, cell, **parameters) for model in self.models]
+        magnetic = self.magnetic(types) if self.has_spins else None
+        return Labels(
+            np.array([one["energy"] for one in found]),
+            np.stack([one["forces"] for one in found]),
+            np.stack([np.ravel(one["virial"]) for one in found]),
+            None if magnetic is None else np.stack([one["force_mag"][magnetic] for one in found]),
+        )
+
+    def magnetic(self, types: Any) -> np.ndarray:
+        """Which atoms carry a spin [n_atoms] bool."""
+        return np.asarray(self.first.use_spin, dtype=bool)[np.asarray(types)]
+
+
+def check_same_types(models: Sequence[Any]) -> None:
+    """Refuses models that do not fit together, where the core does not look at them."""
+    first = models[0]
+    for model in models[1:]:
+        for what, ours, theirs in (
+            ("type_map", first.get_type_map(), model.get_type_map()),
+            ("kind", first.core.kind, model.core.kind),
+            ("use_spin", getattr(first, "use_spin", None), getattr(model, "use_spin", None)),
+        ):
+            if ours != theirs:
+                raise InputError(
+                    f"{model.model_path}: its {what} is {theirs}, expected {ours} as in {first.model_path}; use models "
+                    "of the same types in the same order"
+                )
 
 
 def calc_model_devi(
@@ -122,8 +183,9 @@ def calc_model_devi(
     atomic: bool = False,
     relative: float | None = None,
     relative_v: float | None = None,
+    spin: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Deviation of `DeepPot` models on frames.
+    """Deviation of `DeepPot` or `DeepSpin` models on frames.
 
     Parameters
     ----------
@@ -144,22 +206,33 @@ def calc_model_devi(
         Add one column per atom (nan for those that pad).
     relative, relative_v
         Levels that make force and virial deviations relative.
+    spin
+        For models of spins, as in `DeepSpin.eval`; real_data then needs "force_mag" too.
 
     Returns
     -------
     (n_frames, 8 or 8 + n_atoms): step, max_devi_v, min_devi_v, avg_devi_v (eV/atom), max_devi_f, min_devi_f, avg_devi_f
-    (eV/A), devi_e (eV/atom), and with atomic the force deviation of each atom.
+    (eV/A), devi_e (eV/atom), and with atomic the force deviation of each atom. With spins the forces are called fr, and
+    max, min and avg_devi_fm of the magnetic forces (eV per Bohr magneton) stand before devi_e.
     """
+    from deepmd.infer.deep_spin import spread_spins
+
     committee = Committee(models)
     frames = committee.first.frames(coord, box, atype, mixed_type, fparam, aparam)
     options, rows = Options(atomic, relative, relative_v), []
+    spins = spread_spins(spin, *frames.types.shape) if committee.has_spins else None
     for m, (arguments, real) in enumerate(frames):
         reference = None if real_data is None else _real(real_data, m, frames, real)
+        if spins is not None:
+            arguments["spin"] = spins[m][real]
+        if spins is not None and reference is not None:
+            magnetic = np.flatnonzero(real)[committee.magnetic(arguments["types"])]
+            reference.force_mag = np.reshape(real_data["force_mag"], (len(frames), -1, 3))[m][magnetic]
         columns = frame_columns(committee.predict(**arguments), reference, options)
         rows.append(_spread_atoms(columns, np.flatnonzero(real), len(real)) if atomic else columns)
     table = np.column_stack([np.arange(len(rows)) * frequency, np.array(rows)])
     if fname is not None:
-        write_table(fname, table)
+        write_table(fname, table, names=committee.columns)
     return table
 
 
@@ -180,22 +253,23 @@ def _real(data: dict[str, np.ndarray], m: int, frames: Any, real: np.ndarray) ->
 
 def _spread_atoms(columns: np.ndarray, places: np.ndarray, n_atoms: int) -> np.ndarray:
     """The columns of a frame with those of its atoms at their places among ``n_atoms``; nan for padding."""
-    row = np.full(len(COLUMNS) + n_atoms, np.nan)
-    row[: len(COLUMNS)] = columns[: len(COLUMNS)]
-    row[len(COLUMNS) + places] = columns[len(COLUMNS) :]
+    n = len(columns) - len(places)
+    row = np.full(n + n_atoms, np.nan)
+    row[:n] = columns[:n]
+    row[n + places] = columns[n:]
     return row
 
 
-def header_line(n_atoms: int = 0) -> str:
+def header_line(n_atoms: int = 0, names: Sequence[str] = COLUMNS) -> str:
     """The names of the columns as they stand in the file (without the comment sign)."""
-    line = f"{'step':10s}" + "".join(f"{name:19s}" for name in COLUMNS)
+    line = f"{'step':10s}" + "".join(f"{name:19s}" for name in names)
     return line + (f"{f'atm_devi_f({n_atoms})':19s}" if n_atoms else "")
 
 
-def write_table(path: str, table: np.ndarray, system: str | None = None) -> None:
+def write_table(path: str, table: np.ndarray, system: str | None = None, names: Sequence[str] = COLUMNS) -> None:
     """Appends one block to a file: the system's name if there is one, the names of the columns, the rows."""
-    n_atoms = table.shape[1] - 1 - len(COLUMNS)
-    header = header_line(n_atoms) if system is None else f"{system}\n{header_line(n_atoms)}"
+    line = header_line(table.shape[1] - 1 - len(names), names)
+    header = line if system is None else f"{system}\n{line}"
     formats = ["%12d"] + ["%19.6e"] * (table.shape[1] - 1)
     with open(path, "a", encoding="utf-8") as file:
         np.savetxt(file, table, fmt=formats, delimiter="", header=header)
@@ -204,10 +278,13 @@ def write_table(path: str, table: np.ndarray, system: str | None = None) -> None
 def main(args: argparse.Namespace) -> None:
     """``dp model-devi``: the deviation of several models on all frames of the systems below a folder."""
     from deepmd.data import load_systems
+    from deepmd.infer.deep_eval import model_kind
     from deepmd.infer.deep_pot import DeepPot
+    from deepmd.infer.deep_spin import DeepSpin
 
     names = list(args.models or DEFAULT_MODELS)
-    committee = Committee([DeepPot(name) for name in names])
+    door = DeepSpin if model_kind(names[0]) == "spin" else DeepPot
+    committee = Committee([door(name) for name in names])
     if len(committee) < 2 and not args.real_error:
         raise InputError("dp model-devi got 1 model, expected at least two; give them after -m")
     options = Options(args.atomic, args.relative, args.relative_v)
@@ -215,7 +292,7 @@ def main(args: argparse.Namespace) -> None:
     for system in _with_progress(systems):
         columns = system_deviation(system, committee, args.real_error, options)
         table = np.column_stack([np.arange(len(columns)) * args.frequency, columns])
-        write_table(args.output, table, str(system.name))
+        write_table(args.output, table, str(system.name), committee.columns)
         log.info("%s: %d frames, largest force deviation %.3e", system.name, len(table), table[:, 4].max())
     log.info("model deviations of %d systems written to %s", len(systems), args.output)
 
@@ -225,21 +302,24 @@ def system_deviation(system: Any, committee: Committee, real_error: bool, option
     from deepmd.infer.from_data import iterate
 
     rows = []
-    for frame in iterate(system, committee.first, LABELS if real_error else ()):
+    labels = (*LABELS, *(("force_mag",) if committee.has_spins else ()))
+    for frame in iterate(system, committee.first, labels if real_error else ()):
         predicted = committee.predict(frame.positions, frame.types, frame.cell, **frame.parameters)
-        rows.append(frame_columns(predicted, _reference(system, frame) if real_error else None, options))
-    n_atoms = max(len(row) for row in rows) - len(COLUMNS)
-    return np.array([_spread_atoms(row, np.arange(len(row) - len(COLUMNS)), n_atoms) for row in rows])
+        rows.append(frame_columns(predicted, _reference(system, frame, committee) if real_error else None, options))
+    n = len(committee.columns)
+    n_atoms = max(len(row) for row in rows) - n
+    return np.array([_spread_atoms(row, np.arange(len(row) - n), n_atoms) for row in rows])
 
 
-def _reference(system: Any, frame: DataFrame) -> Labels:
+def _reference(system: Any, frame: DataFrame, committee: Committee) -> Labels:
     """Labels of one frame; open boundaries have no virial, so its deviation is nan there."""
-    needed = LABELS[:2] if frame.cell is None else LABELS
+    needed = (*(LABELS[:2] if frame.cell is None else LABELS), *(("force_mag",) if committee.has_spins else ()))
     missing = [key for key in needed if key not in frame.labels]
     if missing:
         raise InputError(f"{system.name} lacks {', '.join(missing)}; --real_error compares with these labels")
     virial = frame.labels.get("virial")
-    return Labels(frame.labels["energy"], frame.labels["force"], virial)
+    magnetic = frame.labels["force_mag"][committee.magnetic(frame.types)] if committee.has_spins else None
+    return Labels(frame.labels["energy"], frame.labels["force"], virial, magnetic)
 
 
 def _with_progress(systems: Sequence[Any]) -> Iterable[Any]:

@@ -92,11 +92,15 @@ def check_torch(visit: Visit) -> Finding:
 
 
 def check_gpu(visit: Visit) -> Finding:
+    """What the core's own kernels can run on, then what torch (training, and models of other kinds) sees."""
     import torch
 
-    if not torch.cuda.is_available():
-        return Finding(NONE, "GPU", "torch sees none; models are evaluated on the CPU")
-    return Finding(PASS, "GPU", ", ".join(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())))
+    from deepmd import core
+
+    of_core = core.describe_gpus()
+    of_torch = ", ".join(torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())) or "none"
+    detail = f"of the core: {of_core}; of torch {torch.__version__}: {of_torch}"
+    return Finding(NONE if of_core.startswith("none") and of_torch == "none" else PASS, "GPU", detail)
 
 
 def check_core(visit: Visit) -> Finding:
@@ -200,7 +204,7 @@ def selftest(path: Path) -> float:
 
 def check_model(visit: Visit, name: str) -> Iterator[Finding]:
     """The self-test of a user's model, through Python and through LAMMPS."""
-    from deepmd.infer.opening import find_model, open_frozen
+    from deepmd.infer.opening import SCRIPTED_KINDS, find_model, open_frozen
 
     what = Path(name).name[:12]
     try:
@@ -230,7 +234,6 @@ CHECKS: tuple[Callable[[Visit], Finding], ...] = (
     check_python, check_torch, check_core, check_freezing, check_lammps, check_plugin, check_ipi, check_dp_ipi,
     check_gpu,
 )  # fmt: skip
-SCRIPTED_KINDS = ("spin", "masked")  # of models that run in Python alone
 ESSENTIAL = (check_torch, check_core)  # without these the rest can only repeat the same failure
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepmd.errors import InputError
+from deepmd.errors import DataError, InputError
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,11 @@ def main(args: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     single = args.dtype == "fp32" or (args.dtype == "native" and model.metadata.get("precision") == "float32")
     for system, name in zip(systems, file_names([system.name for system in systems]), strict=True):
-        data = system.frames(keys=())
-        rows = model.eval_descriptor(data["positions"], data["cell"], data["types"], mixed_type=True)
+        for key in (key for key in model.extra_inputs if not system.has(key)):
+            raise DataError(f"{system.name}: there is no {key}.npy, which the model needs; add the file")
+        data = system.frames(keys=model.extra_inputs)
+        more = {key: data[key] for key in model.extra_inputs}
+        rows = model.eval_descriptor(data["positions"], data["cell"], data["types"], mixed_type=True, **more)
         np.save(folder / name, rows.astype(np.float32 if single else np.float64))
         log.info("%s: %s of shape %s", system.name, folder / name, rows.shape)
 

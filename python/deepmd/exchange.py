@@ -38,6 +38,7 @@ MODEL_TYPES = {
     "linear": (1, 3),
     "linear_ener": (1, 3),
     "spin_ener": (1, 2),
+    "pairwise_dprc": (1, 1),
 }
 DESCRIPTOR_TYPES = {
     "se_e2_a": (1, 2),
@@ -260,6 +261,8 @@ def describe(tree: dict) -> list[str]:
             bias = np.ravel(model[VARIABLES]["out_bias"]) + np.ravel(_or_zero(fitting[VARIABLES].get("bias_atom_e")))
             pairs = zip(model.get("type_map", []), bias, strict=False)
             lines.append("energy biases   : " + ", ".join(f"{name} {value:.6f} eV" for name, value in pairs))
+    if model.get("type") == "pairwise_dprc":
+        lines.append("beware          : DeePMD-kit has no files of this form for pairwise_dprc")
     for key in ("atom_exclude_types", "pair_exclude_types"):
         if model.get(key):
             lines.append(f"{key:<16}: {model[key]}")
@@ -336,6 +339,13 @@ def load_tree(path: str | os.PathLike, head: str | None = None) -> dict:
     return tree
 
 
+def take_modifier(tree: dict) -> str | None:
+    """Takes the modifier's section out of a tree's input, in place; its type, None without one."""
+    section = tree.get("model_def_script")
+    modifier = section.pop("modifier", None) if isinstance(section, dict) else None
+    return modifier and modifier["type"]
+
+
 def _of_checkpoint(path: Path, head: str | None) -> dict:
     """The tree of a checkpoint, of this program or of DeePMD-kit's PyTorch backend."""
     from deepmd import foreign_checkpoint
@@ -365,7 +375,12 @@ def main(args: argparse.Namespace) -> None:
         from deepmd.freeze import freeze_model
         from deepmd.nn.model import deserialize
 
+        if left_out := take_modifier(tree):
+            raise ModelError(f"{source} has the modifier '{left_out}', which is lost on this way; use dp freeze")
         freeze_model(deserialize(tree), target)
     else:
+        if left_out := take_modifier(tree):
+            words = "%s holds the model of short range alone: the modifier '%s' is no part of such files"
+            log.warning(words, target, left_out)
         write_tree(target, tree)
     log.info("converted %s to %s", source, target)

@@ -15,6 +15,7 @@ import torch
 from deepmd import __version__, model_file
 from deepmd.errors import ModelError
 from deepmd.nn.frames import evaluate, find_pairs
+from deepmd.nn.modifier import modifier_of
 
 log = logging.getLogger(__name__)
 SELFTEST_TOLERANCE = {"float64": 1e-8, "float32": 1e-4}  # eV and eV/Angstrom; another machine rounds differently
@@ -42,7 +43,9 @@ def freeze_model(model: Any, output: str | Path, training_script: dict[str, Any]
 
     Raises ModelError if the reopened file does not reproduce the model.
     """
-    model = copy.deepcopy(model).cpu().eval()
+    modifier, model.modifier = modifier_of(model), None  # an open file, which is no part of the module
+    model, kept = copy.deepcopy(model).cpu().eval(), model
+    kept.modifier = modifier
     model.requires_grad_(False)
     facts = model.facts()
     selftest = selftest_frames(model)
@@ -67,6 +70,7 @@ def freeze_model(model: Any, output: str | Path, training_script: dict[str, Any]
         "selftest": {"n_frames": N_SELFTEST, "tolerance": SELFTEST_TOLERANCE[facts.precision]},
         "precision": facts.precision,
         "torch_version": torch.__version__,
+        "modifier": describe_modifier(modifier, selftest),
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
     tree = {
@@ -78,8 +82,16 @@ def freeze_model(model: Any, output: str | Path, training_script: dict[str, Any]
     with warnings.catch_warnings():  # torch announces the end of TorchScript on every call; the file format pins it
         warnings.simplefilter("ignore", DeprecationWarning)
         scripted = torch.jit.script(model)
-        model_file.write(output, scripted, model_file.FrozenModel(metadata, tree, selftest))
+        content = None if modifier is None else modifier.content
+        model_file.write(output, scripted, model_file.FrozenModel(metadata, tree, selftest, modifier=content))
     prove(output)
+
+
+def describe_modifier(modifier: Any, selftest: dict[str, np.ndarray]) -> dict[str, Any] | None:
+    """The numbers of a modifier and what it gives for the periodic one of the self-test frames; None without one."""
+    if modifier is None:
+        return None
+    return {**modifier.section, "selftest": modifier.proof(model_file.frame_of(selftest, 0))}
 
 
 def prove(path: str | Path) -> None:
@@ -131,6 +143,8 @@ def selftest_parameters(model: Any, n_atoms: int, generator: np.random.Generator
     found: dict[str, np.ndarray] = {}
     if model.facts().kind == "masked":
         found["aparam"] = (np.arange(n_atoms) % 4 != 3).astype(np.float64)[:, None]
+    if model.facts().kind == "pairwise_dprc":  # quantum atoms, three fragments, absent atoms
+        found["aparam"] = np.array([0.0, 1.0, 0.0, 5.0, 1.0, 7.0, -1.0])[np.arange(n_atoms) % 7][:, None]
     if "spin" in model.facts().inputs:
         longest = model.facts().output["reach"] / max(model.facts().output["virtual_scale"])
         found["spin"] = generator.uniform(-0.5, 0.5, size=(n_atoms, 3)) * longest

@@ -87,7 +87,7 @@ def expected_forces(model: Path, frame: dict[str, np.ndarray]) -> np.ndarray:
     aparam = frame.get("aparam")
     if aparam is not None:
         aparam = np.repeat(aparam[:1], len(aparam), axis=0)
-    result = Model(str(model), run_selftest=False).evaluate(
+    result = Model(str(model), run_selftest=False, **model_file.read(model).part).evaluate(
         frame["positions"], frame["types"], frame.get("cell"), fparam=frame.get("fparam"), aparam=aparam
     )
     return result["forces"]

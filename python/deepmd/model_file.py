@@ -37,6 +37,8 @@ RECORDS = {
 
 
 COMPRESSION = "deepmd/compression.json"
+MODIFIER = "deepmd/modifier.pth"
+"""A frozen model of dipoles, which the modifier of a model needs."""
 BASIS = "deepmd/compression.safetensors"
 
 
@@ -51,6 +53,21 @@ class FrozenModel:
     """`k.positions` [n, 3], `k.types` [n], `k.cell` [3, 3], `k.energy` [1], `k.forces` [n, 3], `k.virial` [3, 3]"""
     compression: dict[str, Any] | None = None
     """What `dp compress` decided and measured; None for a model that is not compressed."""
+    modifier: bytes | None = None
+    """The frozen model that the modifier needs; its numbers stand in the metadata under `modifier`."""
+
+    @property
+    def part(self) -> dict[str, str]:
+        """Options of `deepmd.core.Model` that open the model without what its modifier adds."""
+        return {} if self.modifier is None else {"part": "short_range"}
+
+    def open_modifier(self) -> Any:
+        """The modifier (`deepmd.nn.modifier`) that the model goes with; None without one."""
+        if self.modifier is None:
+            return None
+        from deepmd.nn.modifier import DipoleCharge
+
+        return DipoleCharge(self.metadata["modifier"], self.metadata["type_map"], self.modifier)
 
 
 def frozen_name(path: str | Path) -> Path:
@@ -95,9 +112,16 @@ def write(path: str | Path, module: Any, frozen: FrozenModel) -> None:
         RECORDS["weights"]: save(weights),
         RECORDS["selftest"]: save({k: np.ascontiguousarray(v) for k, v in frozen.selftest.items()}),
     }
+    if frozen.modifier is not None:
+        extra[MODIFIER] = frozen.modifier
     buffer = io.BytesIO()
     torch.jit.save(module, buffer, _extra_files=extra)
     write_whole(path, seal(buffer.getvalue()))
+
+
+def frame_of(selftest: dict[str, np.ndarray], k: int) -> dict[str, np.ndarray]:
+    """The arrays of self-test frame k by name, such as positions [n, 3]."""
+    return {name.split(".", 1)[1]: array for name, array in selftest.items() if name.startswith(f"{k}.")}
 
 
 def with_records(content: bytes, records: dict[str, bytes]) -> bytes:
@@ -208,6 +232,7 @@ def read(path: str | Path) -> FrozenModel:
             names = {name.split("/extra/", 1)[-1]: name for name in archive.namelist()}
             records = {key: archive.read(names[record]) for key, record in RECORDS.items()}
             compression = json.loads(archive.read(names[COMPRESSION])) if COMPRESSION in names else None
+            modifier = archive.read(names[MODIFIER]) if MODIFIER in names else None
     except (KeyError, zipfile.BadZipFile) as error:
         raise ModelError(
             f"{path}: the frozen model lacks a record ({error}); freeze it anew", "DP_ERROR_FORMAT"
@@ -219,4 +244,4 @@ def read(path: str | Path) -> FrozenModel:
             "DP_ERROR_VERSION",
         )
     tree = unflatten(json.loads(records["tree"]), load(records["weights"]))
-    return FrozenModel(metadata, tree, load(records["selftest"]), compression)
+    return FrozenModel(metadata, tree, load(records["selftest"]), compression, modifier)

@@ -331,6 +331,9 @@ DOORS: dict[str, Door] = {
     "core, exact": compressed(True, core("fused")),
     "core, spectral": compressed(False, core("fused")),
     "core, spectral, mixed": compressed(False, core("fused", "mixed")),
+    "core, cuda": core("cuda"),
+    "core, cuda, mixed": core("cuda", "mixed"),
+    "core, cuda, spectral": compressed(False, core("cuda")),
     "core, kept list": core_with_kept_list,
     "core, ghosts": core_with_ghosts,
     "DeepPot": deep_pot,
@@ -343,9 +346,11 @@ DOORS: dict[str, Door] = {
     "LAMMPS, 4 ranks": lammps(4, ("processors 1 4 1", "processors 2 1 2", "")),
     "LAMMPS, script": lammps(2, ("",), " path script"),
     "LAMMPS, mixed": lammps(2, ("",), " path fused precision mixed"),
+    "LAMMPS, cuda": lammps(2, ("",), " path cuda"),
     "LAMMPS, spectral": compressed(False, lammps(2, ("",))),
     "dp_ipi": dp_ipi,
     "dp_ipi, script": functools.partial(dp_ipi, path="script"),
+    "dp_ipi, cuda": functools.partial(dp_ipi, path="cuda"),
     "dp_ipi, spectral": compressed(False, dp_ipi),
 }
 # Doors that promise less than rounding: names of their tolerances.

@@ -23,8 +23,11 @@ def dipole(plugin, tmp_path_factory) -> Path:
     return path
 
 
-def write_water_like(path: Path) -> np.ndarray:
-    """24 atoms with charges; each atom of type 1 has a site of type 3 bonded to it. Returns the types with sites."""
+def write_water_like(path: Path, of_types: dict[int, float] | None = None) -> np.ndarray:
+    """24 atoms with charges; each atom of type 1 has a site of type 3 bonded to it. Returns the types with sites.
+
+    of_types: charges by type of LAMMPS, else they differ from atom to atom.
+    """
     frame = jittered(np.diag([8.4, 8.7, 9.3]), (3, 2, 4), 2, np.random.default_rng(11))
     oxygens = np.flatnonzero(frame.types == 0)
     charges = np.where(frame.types == 0, 2.0, 0.3 * (-1.0) ** np.arange(len(frame.types)))
@@ -32,6 +35,8 @@ def write_water_like(path: Path) -> np.ndarray:
     positions = np.concatenate([frame.positions, frame.positions[oxygens] + 0.05])
     types = np.concatenate([frame.types + 1, np.full(len(oxygens), 3)])
     charges = np.concatenate([charges, np.full(len(oxygens), -2.0)])
+    if of_types is not None:
+        charges = np.array([of_types[t] for t in types])
     n = len(frame.types)
     lines = ["made for a test", "", f"{len(types)} atoms", "3 atom types", f"{len(oxygens)} bonds", "1 bond types"]
     lines += [f"0 {length} {axis}lo {axis}hi" for axis, length in zip("xyz", np.diag(frame.cell), strict=True)]
@@ -80,9 +85,12 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.loadtxt(folder / "out.numbers"), rows[:, 1:]
 
 
-def run(folder: Path, text: str, ranks: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    write_water_like(folder / "system.data")
+def run(
+    folder: Path, text: str, ranks: int = 1, of_types: dict[int, float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    write_water_like(folder / "system.data", of_types)
     outcome = lammps_run.run_lammps(text, folder, ranks)
+    (folder / "out.log").write_text(outcome.output)
     assert outcome.status == 0, outcome.output[-3000:]
     return read(folder)
 
@@ -147,6 +155,70 @@ def test_fix_dplr_and_its_kspace_are_the_same_on_two_ranks(dipole, models, tmp_p
         results.append(run(folder, text.replace("custom 1 out.dump", "custom 10 out.dump"), n))
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-7)
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=0, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def neutral(tmp_path_factory) -> dict[int, float]:
+    """Charges of O, H and the sites that add up to nothing."""
+    types = write_water_like(tmp_path_factory.mktemp("types") / "system.data")
+    counts = np.bincount(types)
+    return {1: 2.0, 2: 0.45, 3: -2.0 - 0.45 * counts[2] / counts[1]}
+
+
+@pytest.fixture(scope="module")
+def modified(dipole, models, neutral, tmp_path_factory) -> Path:
+    """The plain model with the modifier dipole_charge: the dipole model travels in the file."""
+    from deepmd import model_file
+    from deepmd.freeze import freeze_model
+    from deepmd.nn.model import deserialize
+    from deepmd.nn.modifier import DipoleCharge
+
+    section = {"type": "dipole_charge", "model_charge_map": [neutral[3]], "sys_charge_map": [neutral[1], neutral[2]],
+               "ewald_h": 0.35, "ewald_beta": 0.7}  # fmt: skip
+    model = deserialize(model_file.read(models["plain"]).tree)
+    model.modifier = DipoleCharge(section, ["O", "H"], dipole.read_bytes())
+    path = tmp_path_factory.mktemp("modified") / "graph.pth"
+    freeze_model(model, path)
+    return path
+
+
+@pytest.mark.parametrize(("kspace", "limit"), [("ewald 1e-12", 1e-10), ("pppm/dplr 1e-8", 1e-6)])
+def test_kspace_and_fix_dplr_add_what_the_modifier_adds_in_python(kspace, limit, modified, neutral, tmp_path):
+    """One file in both: energy, forces and virial of LAMMPS are those of DeepPot, whose Ewald sum is written otherwise.
+
+    LAMMPS takes the energy of each charge with itself off, and has other digits of the Coulomb constant.
+    """
+    from deepmd.infer import DeepPot
+    from deepmd.nn.ewald import COULOMB
+
+    fix = f"fix d all dplr model {modified} type_associate 1 3 bond_type 1"
+    numbers, atoms = run(tmp_path, script(modified, kspace, fix), of_types=neutral)
+    types = write_water_like(tmp_path / "again.data", neutral)
+    real, cell = types != 3, np.diag([8.4, 8.7, 9.3])
+    model = DeepPot(modified)
+    inputs = (atoms[real, :3][None], cell[None], types[real] - 1)
+    energy, force, virial = (array[0] for array in model.eval(*inputs))
+    added = model.core.modifier.evaluate(inputs[0][0], inputs[2], cell)
+    assert abs(added["energy"]) > 1.0 and np.abs(added["forces"]).max() > 0.1
+    ratio = 14.399645 / COULOMB - 1.0  # of the constants, which the whole long-range part is proportional to
+    charges = np.array([neutral[t] for t in types])
+    itself = 14.399645 * 0.7 / np.sqrt(np.pi) * (charges**2).sum()
+    np.testing.assert_allclose(
+        numbers[0] + itself, energy[0] + ratio * added["energy"], rtol=0, atol=10 * limit
+    )
+    np.testing.assert_allclose(atoms[real, 3:], force + ratio * added["forces"], rtol=0, atol=limit)
+    found = numbers[1:3] * numbers[3] / lammps_run.UNITS["metal"]["nktv2p"]
+    expected = (virial.reshape(3, 3) + ratio * added["virial"]).diagonal()[:2]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=10 * limit)
+    assert "dipole_charge is not part of these energies" in (tmp_path / "out.log").read_text()
+
+
+def test_smeared_charges_of_another_width_are_refused(modified, neutral, tmp_path):
+    fix = f"fix d all dplr model {modified} type_associate 1 3 bond_type 1"
+    write_water_like(tmp_path / "system.data", neutral)
+    text = script(modified, "pppm/dplr 1e-5", fix).replace("gewald 0.7", "gewald 0.4")
+    outcome = lammps_run.run_lammps(text, tmp_path)
+    assert outcome.status != 0 and "trained with ewald_beta 0.7" in outcome.output, outcome.output[-1500:]
 
 
 def test_plain_pppm_adds_the_reciprocal_part(models, tmp_path):

@@ -10,6 +10,7 @@ from deepmd.config import normalise
 from deepmd.errors import InputError
 
 REMOVE = object()
+MODIFIER = {"type": "dipole_charge", "model_name": "dipole.pth", "model_charge_map": [-8], "sys_charge_map": [6, 1]}
 
 
 def good_input() -> dict[str, Any]:
@@ -188,10 +189,13 @@ BAD = [
     (f"{F}/type", "population", "documented fitting net", "available: ener"),
     (f"{L}/type", "population", "documented loss"),
     (f"{L}/type", "dens", "documented loss"),
-    ("model/type", "pairwise_dprc", "documented model type"),
+    ("model/type", "dpa4", "documented model type"),
     ("optimizer/type", "LKF", "documented optimizer", "Adam, AdamW"),
     (f"{D}/precision", "float16", "documented precision", "float32"),
-    ("model/modifier", {"type": "dipole_charge"}, "long-range"),
+    ("model/modifier", {"type": "dipole_charge"}, "model/modifier/model_name", "add this key"),
+    ("model/modifier", {"type": "dipole"}, "'dipole'", "one of dipole_charge"),
+    ("model/modifier", {**MODIFIER, "sys_charge_map": [6.0]}, "model/modifier/sys_charge_map", "one for each type"),
+    ("model/modifier", {**MODIFIER, "ewald_h": 0.0}, "model/modifier/ewald_h", "a positive number in Angstrom"),
     ("model/type_embedding", {}, "type embedding"),
     ("nvnmd", {"enable": True}, "NVNMD"),
     (f"{T}/mixed_precision", {"compute_prec": "float16"}, "mixed-precision", "'float32'"),
@@ -199,7 +203,7 @@ BAD = [
     (f"{T}/tensorboard", True, "true", "not built", "false"),
     (f"{T}/enable_compile", True, "not built", "false"),
     (f"{T}/zero_stage", 1, "not built", "expected 0"),
-    (f"{T}/ckpt_keep_ratio", 0.5, "not built", "expected null"),
+    (f"{T}/ckpt_keep_ratio", 1.5, "1.5", "between 0 and 1"),
     (f"{F}/dim_case_embd", 2, "not built", "expected 0"),
     ("validating/full_validation", True, "not built", "false"),
     (f"{TD}/min_pair_dist", 0.5, "not built", "expected 0"),
@@ -207,6 +211,7 @@ BAD = [
 
 # Mistakes that need more than one key.
 BAD_PAIRS = [
+    ({"model/modifier": MODIFIER, f"{L}/start_pref_ae": 1.0}, f"{L}/start_pref_ae", "0, as model/modifier"),
     ({"model/use_srtab": "zbl.txt"}, "model/sw_rmin", "as use_srtab is given"),
     ({f"{L}/{side}_pref_{term}": 0 for side in ("start", "limit") for term in "ef"}, "loss", "above 0"),
     ({L: {"type": "dos"}}, f"{L}/type", "'ener', as model/fitting_net/type is 'ener'"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from deepmd.freeze import freeze_model
 from deepmd.train import checkpoint
+from reference.tiny_outputs import make_output_model
 from training_runs import changed, run
 
 pytestmark = pytest.mark.usefixtures("compiled")
@@ -36,6 +37,21 @@ def test_spins(folder, shared):
     for part in ("training_data", "validation_data"):
         jdata["training"][part]["systems"] = "spin_data/data_2"
     run(folder, jdata, skip_neighbor_stat=True, check_data=False)
+
+
+def test_long_range(folder):
+    folder.mkdir(parents=True)
+    freeze_model(make_output_model("dipole"), folder / "dipole.pth")
+    jdata = short("dipole_charge")
+    jdata["model"]["data_stat_nbatch"] = 1
+    run(folder, jdata, skip_neighbor_stat=True, check_data=False)
+    freeze_model(checkpoint.load_model(folder / "model.ckpt.pt")[0], folder / "graph.pth")
+
+
+def test_quantum_atoms_and_fragments(folder, shared):
+    jdata = short("pairwise_dprc")
+    shutil.copytree(shared("dprc", "data"), folder / "dprc_data")
+    run(folder, jdata)
 
 
 def test_a_mask(folder, shared):

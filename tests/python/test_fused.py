@@ -159,7 +159,7 @@ def test_the_environment_chooses_and_an_argument_outweighs_it(compiled, plain, m
 @pytest.mark.parametrize(
     "choice, words",
     [
-        ({"path": "fast"}, "'fast', expected one of auto, fused, script"),
+        ({"path": "fast"}, "'fast', expected one of auto, fused, cuda, script"),
         ({"precision": "half"}, "'half', expected one of float64, mixed"),
         ({"path": "script", "precision": "mixed"}, "leave out one of them"),
     ],

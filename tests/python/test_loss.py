@@ -87,6 +87,14 @@ def test_a_prefactor_that_only_starts_is_used():
     assert float(loss) == pytest.approx(5.0)
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_missing_weights_of_forces_count_as_one_where_the_input_says_so(wanted):
+    section = {"start_pref_pf": 1, "limit_pref_pf": 1, "use_default_pf": wanted}
+    loss, report = EnergyLoss(section, 1e-3)(prediction(), batch(atom_pref=True), 1e-3)
+    assert float(loss) == pytest.approx((0.09 + 0.25) / 12 if wanted else 0.0)
+    assert math.isnan(report["rmse_pf"]) != wanted
+
+
 def test_a_missing_label_leaves_its_term_out_and_is_reported_as_nan():
     section = {"start_pref_e": 1, "limit_pref_e": 1, "start_pref_v": 1, "limit_pref_v": 1}
     loss, report = EnergyLoss(section, 1e-3)(prediction(), batch(virial=True), 1e-3)

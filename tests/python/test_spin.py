@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from deepmd import config, exchange, freeze
+from deepmd import config, eval_desc, exchange, freeze
+from deepmd.data import write_system
 from deepmd.errors import DataError, InputError
-from deepmd.infer import DeepEval, DeepPot, DeepSpin
+from deepmd.infer import DeepEval, DeepPot, DeepSpin, calc_model_devi
 from deepmd.nn.frames import evaluate, find_pairs
 from deepmd.nn.model import build, deserialize
 from deepmd.train import checkpoint
@@ -63,6 +64,49 @@ def a_frame(seed=2):
 def results(model, positions, cell, types, spin):
     pairs = find_pairs(positions, cell, model.facts().rcut)
     return evaluate(model, pairs, types, spin=spin)
+
+
+@pytest.mark.parametrize("name", ["se_e2_a", "dpa2"])
+def test_descriptors_are_what_energies_are_made_of(name, tmp_path):
+    model = make_model(name).eval()
+    freeze.freeze_model(model, tmp_path / "graph.pth")
+    positions, cell, types, spin = a_frame()
+    d = DeepSpin(tmp_path / "graph.pth").eval_descriptor(positions[None], cell[None], types, spin)
+    system = write_system(tmp_path / "system", types, ["O", "H"], {"positions": positions[None], "cell": cell[None],
+                                                                   "spin": spin[None]})  # fmt: skip
+    names = {"model": str(tmp_path / "graph.pth"), "system": str(system), "output": str(tmp_path / "d")}
+    eval_desc.main(argparse.Namespace(**names, head=None, dtype="native", datafile=None))
+    np.testing.assert_allclose(np.load(tmp_path / "d" / "system.npy"), d, atol=1e-12)
+    kinds = torch.from_numpy(types)
+    with torch.no_grad():
+        energies = model.backbone.fitting(torch.from_numpy(d[0]), kinds, None, None) + model.out_bias[kinds]
+    expected = results(model, positions, cell, types, spin)["atom_energy"]
+    np.testing.assert_allclose(energies.numpy(), expected, atol=1e-12)
+
+
+def test_the_deviation_of_models_with_spins(tmp_path):
+    """As for other models, with three more columns for the magnetic forces of the atoms that carry a spin."""
+    models, (positions, cell, types, spin) = [], a_frame()
+    for k in range(2):
+        model = make_model("se_e2_a").eval()
+        with torch.no_grad():
+            model.backbone.fitting.networks[0].layers[0].w *= 1.0 + 0.3 * k
+        freeze.freeze_model(model, tmp_path / f"{k}.pth")
+        models.append(DeepSpin(tmp_path / f"{k}.pth"))
+    inputs = (positions[None], cell[None], types)
+    table = calc_model_devi(*inputs, models, spin=spin, fname=str(tmp_path / "devi.out"))
+    answers = [model.eval(*inputs, spin=spin) for model in models]
+    names = (tmp_path / "devi.out").read_text().splitlines()[0].split()[2:]
+    columns = dict(zip(names, table[0, 1:], strict=True))
+    for key, index, chosen in (("fr", 1, slice(None)), ("fm", 3, types == 0)):
+        half = np.linalg.norm(answers[0][index][0] - answers[1][index][0], axis=1)[chosen] / 2
+        assert columns[f"max_devi_{key}"] == pytest.approx(half.max()) and half.max() > 1e-6
+        assert columns[f"avg_devi_{key}"] == pytest.approx(half.mean())
+    labels = dict(zip(("energy", "force", "virial", "force_mag"), answers[0][:4], strict=True))
+    exact = calc_model_devi(*inputs, models[:1], spin=spin, real_data=labels)
+    assert np.abs(exact[0, 1:]).max() < 1e-9
+    with pytest.raises(InputError, match="got none; give spin"):
+        calc_model_devi(*inputs, models)
 
 
 @pytest.mark.parametrize("name", ["spin", "spin_att"])

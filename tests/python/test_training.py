@@ -172,6 +172,20 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path, jdata):
     ]
 
 
+def test_a_share_of_the_checkpoints_is_kept(tmp_path, jdata):
+    run(tmp_path / "a", changed(jdata, training__save_freq=3, training__ckpt_keep_ratio=0.4))
+    assert [p.name for p in checkpoint.family(tmp_path / "a" / "model.ckpt")] == ["model.ckpt-9.pt", "model.ckpt-12.pt"]
+
+
+def test_training_errors_are_averaged_between_two_lines(tmp_path, jdata):
+    every, some = (tmp_path / name for name in ("every", "some"))
+    run(every, changed(jdata, training__disp_freq=1))
+    run(some, changed(jdata, training__disp_freq=4, training__disp_avg=True))
+    single, means = (np.genfromtxt(folder / "lcurve.out", names=True)["rmse_f_trn"] for folder in (every, some))
+    expected = [single[0], *(np.sqrt((single[a:b] ** 2).mean()) for a, b in ((1, 4), (4, 8), (8, 12)))]
+    np.testing.assert_allclose(means, expected, rtol=0.02)  # written with three digits; batches of equal size
+
+
 def test_no_steps_still_give_a_checkpoint(tmp_path, jdata):
     run(tmp_path / "a", changed(jdata, training__numb_steps=0))
     assert (tmp_path / "a" / "model.ckpt-0.pt").exists()

@@ -109,6 +109,9 @@ BASES: dict[str, dict[str, Any]] = {
     "model[pairtab]": {"tab_file": "table.txt", "rcut": 6.0},
     "model[frozen]": {"model_file": "graph.pth"},
     "model[linear_ener]": {"models": [{"type": "frozen", "model_file": "graph.pth"}]},
+    "model[pairwise_dprc]": {key: {"descriptor": {"type": "se_e2_a", "sel": [4, 8]}, "fitting_net": {}}
+                             for key in ("qm_model", "qmmm_model")},
+    "modifier[dipole_charge]": {"model_name": "dipole.pth", "model_charge_map": [-8.0], "sys_charge_map": [6.0, 1.0]},
     "descriptor[se_atten]": {"sel": 10},
     "descriptor[dpa1]": {"sel": 10},
     **{f"descriptor[{name}]": {"sel": [4, 8]} for name in ("se_a_tpe", "se_a_ebd", "se_a_ebd_v2", "se_a_tpe_v2")},
@@ -123,6 +126,7 @@ BASES: dict[str, dict[str, Any]] = {
     "fitting_net[property]": {"property_name": "gap"},
     "loss[tensor]": {"pref": 1.0, "pref_atomic": 1.0},
 }
+MODIFIER = "modifier[dipole_charge]"
 WHOLE = {
     "model": BASES["model"],
     "learning_rate": {"start_lr": 0.001},
@@ -168,7 +172,8 @@ def input_with(path: str, value: Any) -> dict[str, Any]:
     if path.startswith(("loss[ener_spin]", "model/spin")):
         data["model"]["spin"] = dict(BASES["spin"])
         data["loss"] = {"type": "ener_spin"}
-    if path == "model/spin":
+    if path in ("model/spin", "model/modifier", "model/modifier/type"):
+        data["model"]["modifier"] = None if path == "model/spin" else {"type": "dipole_charge", **BASES[MODIFIER]}
         return data
     if path in ("model/spin/virtual_len", "model/spin/spin_norm"):
         data["model"]["spin"] = {"use_spin": [True, False], "virtual_len": [0.3], "spin_norm": [1.2]}

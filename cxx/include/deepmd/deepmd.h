@@ -58,12 +58,15 @@ typedef struct deepmd_open_options {
   int n_threads;            /* 0: DP_INTRA_OP_PARALLELISM_THREADS of the environment, else as the path in use has it */
   const void* content;      /* bytes of the file if the caller has read it already (an MPI broadcast), else NULL */
   size_t content_size;
-  int gpu_rank;             /* which GPU (modulo their number) if torch finds any, 0 by default; negative: the CPU */
-  const char* path;         /* "auto", "fused" (kernels of this library, on the CPU), "script" (TorchScript, which any
-                               model can run on); NULL: DEEPMD_PATH of the environment, else "auto", which is "fused"
-                               where the model allows it and torch finds no GPU to use */
-  const char* precision;    /* "float64", or "mixed" (float32 tables and networks of the fused path, float64 geometry
-                               and sums); NULL: DEEPMD_PRECISION of the environment, else "float64" */
+  int gpu_rank;             /* which GPU (modulo their number) if there are any, 0 by default; negative: the CPU */
+  const char* path;         /* "auto", "fused" (kernels of this library, on the CPU), "cuda" (the same on a GPU), "script"
+                               (TorchScript, which any model can run on); NULL: DEEPMD_PATH of the environment, else
+                               "auto", which is "cuda" or "fused" where the model allows it */
+  const char* precision;    /* "float64", or "mixed" (float32 tables and networks of the library's kernels, float64
+                               geometry and sums); NULL: DEEPMD_PRECISION of the environment, else "float64" */
+  const char* part;         /* of a model with a modifier, whose energies somebody else has to add: "short_range", the
+                               model without it; "modifier", the dipole model that it needs (the file's own model where
+                               there is no modifier); NULL: such a model is refused, so that no energy is half of one */
 } deepmd_open_options;
 
 /* Fills in the defaults (size included). */
@@ -82,7 +85,7 @@ typedef struct deepmd_info {
   int has_default_fparam;
   const char* kind;              /* "energy", "spin" (energies of positions and spins), "dipole", "polar", "dos",
                                     "property" */
-  const char* path_in_use;       /* "fused" or "script" */
+  const char* path_in_use;       /* "fused", "cuda" or "script" */
   const char* metadata_json;     /* the metadata of the file as JSON text */
   double min_pair_distance;      /* smallest pair distance of the training data, 0 if unknown */
   const char* path_description;  /* one line: path, kind of embedding and tolerance, precision, instruction set, threads,
@@ -96,6 +99,8 @@ typedef struct deepmd_info {
   int output_has_derivatives;
   const int* sel_types;          /* [n_sel_types] types whose atoms carry the output; the others have zeros */
   int n_sel_types;
+  const char* modifier;          /* what has to be added to the energies, such as "dipole_charge"; "" for nothing */
+  double ewald_beta;             /* width of its smeared charges, 1/Angstrom; 0 where there are none */
 } deepmd_info;
 
 /* Fills `info`; set info->size before the call. The pointers stay valid as long as the model lives. */
@@ -120,7 +125,14 @@ typedef struct deepmd_list {
   const int* index;       /* [first[n_centers]] */
   const int* shift;       /* [first[n_centers]][3] or NULL */
   const int* owners;      /* [n_all] the local atom that each atom is, or is an image of; or NULL */
+  uint64_t stamp;         /* from deepmd_new_stamp, a new one whenever the arrays above have changed: then a GPU keeps its
+                             copy between calls; 0: it is sent in each call */
 } deepmd_list;
+
+/* A number that no earlier call in this process has returned; never 0. */
+DEEPMD_API uint64_t deepmd_new_stamp(void);
+/* The GPUs that models can run on, with the driver's version, or why there are none; on one line. */
+DEEPMD_API const char* deepmd_describe_gpus(void);
 
 typedef struct deepmd_neighbors deepmd_neighbors; /* opaque: a list that is rebuilt when atoms moved by half the skin */
 

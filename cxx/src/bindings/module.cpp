@@ -114,6 +114,8 @@ class Neighbors {
     without_lock([&] {
       return deepmd_neighbors_update(handle_.get(), n_atoms, data, rows.data, flags.data, &list_, &rebuilt);
     });
+    if (rebuilt) list_.stamp = deepmd_new_stamp();
+    list_.size = sizeof(list_);  // owners stay null
     return rebuilt != 0;
   }
 
@@ -157,7 +159,7 @@ struct ListArguments {
       refuse_argument("the list's index and shift have other lengths than the last entry of first tells");
     }
     const int n_centers = static_cast<int>(first.array.size()) - 1;
-    list = {sizeof(deepmd_list), n_centers, first.data, index.data, shift.data, owners.data};
+    list = {sizeof(deepmd_list), n_centers, first.data, index.data, shift.data, owners.data, 0};
   }
   static py::tuple as_tuple(const py::object& given) {
     if (py::isinstance<py::tuple>(given) && py::len(given) >= 2 && py::len(given) <= 4) return given;
@@ -211,7 +213,7 @@ struct Opening {
   std::string file;
   bool run_selftest;
   int n_threads, gpu_rank;
-  py::object path, precision;
+  py::object path, precision, part;
 };
 
 class Model {
@@ -226,6 +228,8 @@ class Model {
     const std::string precision = how.precision.is_none() ? "" : py::cast<std::string>(how.precision);
     options.path = path.c_str();
     options.precision = precision.c_str();
+    const std::string part = how.part.is_none() ? "" : py::cast<std::string>(how.part);
+    options.part = part.c_str();
     deepmd_model* opened = nullptr;
     without_lock([&] { return deepmd_model_open(how.file.c_str(), &options, &opened); });
     handle_.reset(opened);
@@ -451,6 +455,7 @@ void bind_deviation(py::module_& m);  // deviation.cpp
 PYBIND11_MODULE(_core, m) {
   m.doc() = "Compiled core: open models, neighbour lists, evaluation. Lengths in Angstrom, energies in eV.";
   m.def("version", &deepmd_version, "Version of the library.");
+  m.def("describe_gpus", &deepmd_describe_gpus, "The GPUs that models can run on, or why there are none.");
 
   py::class_<Neighbors>(m, "Neighbors", "A full neighbour list that is rebuilt when atoms have used up the skin.")
       .def(py::init<double, double>(), py::arg("rcut"), py::arg("skin") = 0.0)
@@ -462,11 +467,11 @@ PYBIND11_MODULE(_core, m) {
   bind_outputs(model);
   model
       .def(py::init([](const std::string& file, bool run_selftest, int n_threads, int gpu_rank, const py::object& path,
-                       const py::object& precision) {
-             return std::make_unique<Model>(Opening{file, run_selftest, n_threads, gpu_rank, path, precision});
+                       const py::object& precision, const py::object& part) {
+             return std::make_unique<Model>(Opening{file, run_selftest, n_threads, gpu_rank, path, precision, part});
            }),
            py::arg("file"), py::arg("run_selftest") = true, py::arg("n_threads") = 0, py::arg("gpu_rank") = 0,
-           py::arg("path") = py::none(), py::arg("precision") = py::none())
+           py::arg("path") = py::none(), py::arg("precision") = py::none(), py::arg("part") = py::none())
       .def_property_readonly("rcut", [](const Model& model) { return model.info().rcut; })
       .def_property_readonly("n_types", [](const Model& model) { return model.info().n_types; })
       .def_property_readonly("type_map", &Model::type_map)

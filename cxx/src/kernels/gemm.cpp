@@ -105,6 +105,23 @@ PackedMatrix<Real> pack(Isa isa, int k, int n, const double* w, int row_stride, 
   return packed;
 }
 
+template <class Real>
+std::vector<Real> unpack(const PackedMatrix<Real>& packed) {
+  const int width = packed.n_vectors() * packed.lanes, panel = kPanel * packed.lanes;
+  std::vector<Real> w(static_cast<std::size_t>(packed.k) * packed.n);
+  const Real* from = packed.data.data();
+  for (int column = 0; column < width; column += panel) {
+    const int in_panel = std::min(panel, width - column);
+    for (int i = 0; i < packed.k; ++i, from += in_panel) {
+      const int n = std::min(in_panel, packed.n - column);
+      std::copy_n(from, n, w.begin() + static_cast<std::ptrdiff_t>(i) * packed.n + column);
+    }
+  }
+  return w;
+}
+
+template std::vector<float> unpack(const PackedMatrix<float>&);
+template std::vector<double> unpack(const PackedMatrix<double>&);
 template PackedMatrix<float> pack(Isa, int, int, const double*, int, int);
 template PackedMatrix<double> pack(Isa, int, int, const double*, int, int);
 

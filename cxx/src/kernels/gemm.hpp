@@ -24,6 +24,10 @@ struct PackedMatrix {
 template <class Real>
 PackedMatrix<Real> pack(Isa isa, int k, int n, const double* w, int row_stride, int column_stride);
 
+// Back to [k][n].
+template <class Real>
+std::vector<Real> unpack(const PackedMatrix<Real>& packed);
+
 // c [m][ldc] = a [m][lda] w, plus bias [n] in each row, plus what c holds if `add`. Columns up to the next multiple of
 // kPad may be written too (to zero, or to the padding of bias). A row's result does not depend on the other rows.
 template <class Real>

@@ -67,7 +67,10 @@ Ensemble::Ensemble(std::vector<Model*> models) : rcut_(longest_cutoff(models)), 
     FusedPotential *fused = model->fused(), *leader = models[0]->fused();
     std::vector<int> type_of = map_types(a, *model);
     const bool is_twice = std::any_of(members_.begin(), members_.end(), [&](const Member& m) { return m.model == model; });
-    const bool is_joined = fused && leader && type_of.empty() && !is_twice && can_share(*leader, *fused);
+    DevicePotential *on_device = model->on_device(), *device_leader = models[0]->on_device();
+    const bool is_same = type_of.empty() && !is_twice;
+    const bool is_joined = is_same && ((fused && leader && can_share(*leader, *fused)) ||
+                                       (on_device && device_leader && device_leader->can_share(*on_device)));
     members_.push_back({model, is_joined, std::move(type_of)});
   }
 }
@@ -106,14 +109,19 @@ void Ensemble::evaluate(const Request& request, const std::vector<Result>& resul
 void Ensemble::evaluate_joined(const Frame& given, const std::vector<Result>& results) {
   Frame frame = given;
   frame.list.n_centers = frame.n_local;  // rows of ghosts are for models that pass messages
-  joined_.clear();
+  joined_.clear(), joined_on_device_.clear();
   joined_results_.clear();
   for (std::size_t k = 0; k < results.size(); ++k) {
     if (!members_[k].is_joined) continue;
-    joined_.push_back(members_[k].model->fused());
+    if (FusedPotential* fused = members_[k].model->fused()) joined_.push_back(fused);
+    if (DevicePotential* on_device = members_[k].model->on_device()) joined_on_device_.push_back(on_device);
     joined_results_.push_back(results[k]);
   }
   evaluate_together(frame, joined_.data(), static_cast<int>(joined_.size()), joined_results_.data());
+  if (!joined_on_device_.empty()) {
+    DevicePotential& leader = *joined_on_device_[0];
+    leader.evaluate_together(frame, joined_on_device_.data(), static_cast<int>(joined_on_device_.size()), joined_results_.data());
+  }
   for (const Result& result : joined_results_) check_finite(frame, result);
 }
 

@@ -10,7 +10,8 @@ namespace deepmd {
 // Several models for the same atoms: one checked request and one neighbour list for all. Types and defaults are those of
 // the first model; a model that lists the same elements in another order has its types mapped, and the list reaches as
 // far as the longest cutoff (each model skips what lies beyond its own). Models on the fused path that see the same pairs
-// as the first one share one pass: their neighbours are filtered and sorted once.
+// as the first one share one pass: their neighbours are filtered and sorted once. So do models on the same GPU: the frame is
+// sent once, and the models run side by side.
 class Ensemble {
  public:
   // The models live elsewhere. Throws DEEPMD_ERROR_ARGUMENT with the difference in words if they do not fit together.
@@ -27,7 +28,7 @@ class Ensemble {
  private:
   struct Member {
     Model* model;
-    bool is_joined;            // takes part in the pass of the first model
+    bool is_joined;            // takes part in the pass of the first model, on the CPU or on a GPU
     std::vector<int> type_of;  // [n_types] the model's type of each type of the first model; empty: the same
   };
 
@@ -39,6 +40,7 @@ class Ensemble {
   double rcut_;
   Neighbors neighbors_;
   std::vector<FusedPotential*> joined_;
+  std::vector<DevicePotential*> joined_on_device_;
   std::vector<Result> joined_results_;
   std::vector<int> types_;  // [n_all] in the order of a model that lists its elements differently
 };

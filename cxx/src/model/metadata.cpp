@@ -77,6 +77,10 @@ Metadata parse_metadata(std::string_view json) {
     }
     m.passes_messages = all.value("passes_messages", false);
     m.receptive_field = all.value("receptive_field", m.rcut);
+    if (const auto& given = all.value("modifier", nlohmann::json()); !given.is_null()) {
+      m.modifier = given.at("type").get<std::string>();
+      m.ewald_beta = given.at("ewald_beta").get<double>();
+    }
     const nlohmann::json output = all.value("output", nlohmann::json());
     if (m.has_spins()) {
       m.spin = parse_spin(output, m.type_map.size());

@@ -34,6 +34,8 @@ struct Metadata {
   double receptive_field = 0;          // Angstrom; how far the atoms are that an atom's output depends on
   OutputFacts output;
   SpinFacts spin;
+  std::string modifier;                // what has to be added to the energies, such as "dipole_charge"; "" for nothing
+  double ewald_beta = 0;               // 1/Angstrom; of that modifier
 
   bool has_spins() const { return kind == "spin"; }
   bool has_energy() const { return kind == "energy" || has_spins(); }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "model/device_potential.hpp"
 #include "model/frame.hpp"
 #include "model/metadata.hpp"
 #include "model/model_file.hpp"
@@ -30,6 +31,7 @@ class Model {
   std::int64_t n_outside() const { return path_.potential->n_outside(); }
   // Null on another path.
   FusedPotential* fused() { return dynamic_cast<FusedPotential*>(path_.potential.get()); }
+  DevicePotential* on_device() { return dynamic_cast<DevicePotential*>(path_.potential.get()); }
   const std::string& path() const { return file_.path(); }
 
   // Checks the request, builds a list if there is none, and evaluates. Never leaves non-finite numbers as success.

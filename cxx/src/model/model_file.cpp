@@ -112,6 +112,22 @@ ModelFile::ModelFile(std::string path, std::string bytes) : path_(std::move(path
   }
 }
 
+ModelFile part_of(ModelFile file, const char* part) {
+  const std::string wish = part ? part : "", modifier = file.metadata().modifier;
+  if (!wish.empty() && wish != "short_range" && wish != "modifier") {
+    throw Error(DEEPMD_ERROR_ARGUMENT, text("part is '", wish, "', expected short_range or modifier"));
+  }
+  if (modifier.empty() || wish == "short_range") return file;
+  if (wish.empty()) {
+    throw Error(DEEPMD_ERROR_UNSUPPORTED,
+                text(file.path(), " has the modifier '", modifier, "', whose energies are added in Python, or in LAMMPS by "
+                     "kspace_style and fix dplr, but not here; without them its energies are of short range only"));
+  }
+  const auto inside = file.record("deepmd/modifier.pth");
+  if (!inside) throw Error(DEEPMD_ERROR_FORMAT, file.path() + " lacks the model of its modifier; freeze the model anew");
+  return ModelFile(file.path() + " (modifier)", std::string(*inside));
+}
+
 std::optional<std::string_view> ModelFile::record(const std::string& name) const {
   const auto archive = ZipArchive::open(bytes_);
   return archive ? archive->record("extra/" + name) : std::nullopt;

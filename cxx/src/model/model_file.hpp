@@ -52,4 +52,7 @@ class ModelFile {
   Metadata metadata_;
 };
 
+// The file that a caller means by `part` (null, "short_range" or "modifier", see deepmd_open_options) of a file.
+ModelFile part_of(ModelFile file, const char* part);
+
 }  // namespace deepmd

@@ -5,6 +5,8 @@
 
 #include "core/error.hpp"
 #include "model/close_pairs.hpp"
+#include "model/device_library.hpp"
+#include "model/device_potential.hpp"
 
 namespace deepmd {
 namespace {
@@ -40,7 +42,14 @@ PairBasis basis_of(const ModelFile& file, const EnergyTree& tree, const Compress
   }
 }
 
-OpenedPath open_fused(const ModelFile& file, EnergyTree tree, bool is_mixed, int n_threads) {
+std::unique_ptr<FusedPotential> make_on_cpu(const EnergyTree& tree, PairBasis basis,
+                                            const std::optional<CompressionRecord>& record, const FusedOptions& options) {
+  auto potential = make_fused_potential(tree, std::move(basis), options);
+  if (!record || !record->spectral) return potential;
+  return make_exact_when_close(std::move(potential), tree, record->shortest, options);
+}
+
+OpenedPath open_fused(const ModelFile& file, EnergyTree tree, bool on_gpu, bool is_mixed, const DeviceChoice& device) {
   const std::optional<CompressionRecord> record = read_compression(file);
   PairBasis basis = basis_of(file, tree, record ? &*record : nullptr);
   OpenedPath opened;
@@ -48,32 +57,37 @@ OpenedPath open_fused(const ModelFile& file, EnergyTree tree, bool is_mixed, int
   opened.selftest_tolerance = file.metadata().selftest_tolerance;
   if (record) opened.selftest_tolerance = std::max(opened.selftest_tolerance, kCompressionMargin * record->tolerance);
   if (is_mixed) opened.selftest_tolerance = std::max(opened.selftest_tolerance, kMixedTolerance);
-  const FusedOptions options{is_mixed ? Precision::mixed : Precision::float64, n_threads};
-  if (record && record->spectral) {
-    auto spectral = make_fused_potential(tree, std::move(basis), options);
-    opened.potential = make_exact_when_close(std::move(spectral), std::move(tree), record->shortest, options);
-  } else {
-    opened.potential = make_fused_potential(std::move(tree), std::move(basis), options);
+  const FusedOptions options{is_mixed ? Precision::mixed : Precision::float64, device.n_threads};
+  if (!on_gpu) {
+    opened.potential = make_on_cpu(tree, std::move(basis), record, options);
+    return opened;
   }
+  DeviceOptions on_device{options.precision, device.gpu_rank, {}};
+  on_device.make_fallback = [tree, record, options] {
+    return make_on_cpu(tree, build_pair_basis(tree, record ? &*record : nullptr), record, options);
+  };
+  opened.potential = make_device_potential(std::move(tree), std::move(basis), std::move(on_device));
   return opened;
 }
 
 OpenedPath open_script(const ModelFile& file, const DeviceChoice& device) {
-  return {open_script_potential(file, device), "", file.metadata().selftest_tolerance};
+  return {open_script_potential(file, device), "", file.metadata().selftest_tolerance, ""};
 }
 
-// Nothing, with the reason, if the model does not allow the fused path.
-std::optional<OpenedPath> try_fused(const ModelFile& file, bool is_mixed, int n_threads, std::string* why_not) {
+// Nothing, with the reason, if the model does not allow the engine's own kernels, or no GPU its use of one.
+std::optional<OpenedPath> try_fused(const ModelFile& file, bool on_gpu, bool is_mixed, const DeviceChoice& device,
+                                    std::string* why_not) {
   if (file.metadata().kind != "energy") {
-    *why_not = "predicts '" + file.metadata().kind + "', and the fused path computes energies";
+    *why_not = "predicts '" + file.metadata().kind + "', and the engine's own kernels compute energies";
     return std::nullopt;
   }
   std::optional<EnergyTree> tree = read_energy_tree(file, why_not);
   if (!tree) return std::nullopt;
   try {
-    return open_fused(file, std::move(*tree), is_mixed, n_threads);
+    return open_fused(file, std::move(*tree), on_gpu, is_mixed, device);
   } catch (const Error& e) {
-    if (e.status() != DEEPMD_ERROR_UNSUPPORTED) throw;
+    const bool is_of_gpu = on_gpu && (e.status() == DEEPMD_ERROR_MEMORY || e.status() == DEEPMD_ERROR_INTERNAL);
+    if (e.status() != DEEPMD_ERROR_UNSUPPORTED && !is_of_gpu) throw;
     *why_not = e.what();
     return std::nullopt;
   }
@@ -83,29 +97,40 @@ std::optional<OpenedPath> try_fused(const ModelFile& file, bool is_mixed, int n_
 
 std::string OpenedPath::describe() const {
   const auto* fused = dynamic_cast<const FusedPotential*>(potential.get());
-  if (!fused) return text(potential->name(), ": ", potential->description());
+  if (!fused) {
+    return text(potential->name(), ": ", description, description.empty() ? "" : ", ", potential->description(), note);
+  }
   return text(potential->name(), ": ", description, ", ", fused->instruction_set(), ", ", fused->n_threads(),
               fused->n_threads() == 1 ? " thread; " : " threads; ", fused->bytes_of_model() / 1000000.0,
               " MB of tables and weights, ", fused->bytes_per_thread() / 1000000.0, " MB per thread, ",
-              fused->bytes_per_atom(), " bytes per atom");
+              fused->bytes_per_atom(), " bytes per atom", note);
 }
 
 OpenedPath open_path(const ModelFile& file, const PathChoice& choice) {
-  const std::string path = choose_word(choice.path, "DEEPMD_PATH", {"auto", "fused", "script"});
+  const std::string path = choose_word(choice.path, "DEEPMD_PATH", {"auto", "fused", "cuda", "script"});
   const bool is_mixed = choose_word(choice.precision, "DEEPMD_PRECISION", {"float64", "mixed"}) == "mixed";
   if (path == "script" && is_mixed) {
     throw Error(DEEPMD_ERROR_ARGUMENT, "the precision 'mixed' was asked for together with the path 'script', which "
                                        "computes as the model was trained; leave out one of them");
   }
-  const bool is_automatic = path == "auto";
-  if (path == "script" || (is_automatic && !is_mixed && choice.device.gpu_rank >= 0 && has_gpu())) {
-    return open_script(file, choice.device);
+  if (path == "script") return open_script(file, choice.device);
+  const bool is_automatic = path == "auto", wants_gpu = choice.device.gpu_rank >= 0;
+  std::string why_not, note;
+  if (path == "cuda" || (is_automatic && wants_gpu && has_device())) {
+    if (auto on_gpu = try_fused(file, true, is_mixed, choice.device, &why_not)) return std::move(*on_gpu);
+    note = "; the GPU is not used by the engine's own kernels: the model " + why_not;
   }
-  std::string why_not;
-  if (auto fused = try_fused(file, is_mixed, choice.device.n_threads, &why_not)) return std::move(*fused);
-  if (is_automatic && !is_mixed) return open_script(file, choice.device);
-  throw Error(DEEPMD_ERROR_UNSUPPORTED, text(file.path(), " cannot run by the fused path", is_mixed ? " (precision mixed)" : "",
-                                             ": the model ", why_not, "; use the path script or auto"));
+  if (is_automatic && !is_mixed && wants_gpu && has_gpu()) return open_script(file, choice.device);
+  if (path != "cuda") {
+    if (auto fused = try_fused(file, false, is_mixed, choice.device, &why_not)) {
+      fused->note = note;
+      return std::move(*fused);
+    }
+    if (is_automatic && !is_mixed) return open_script(file, choice.device);
+  }
+  throw Error(DEEPMD_ERROR_UNSUPPORTED, text(file.path(), " cannot run by the ", path == "cuda" ? "cuda" : "fused", " path",
+                                             is_mixed ? " (precision mixed)" : "", ": the model ", why_not,
+                                             "; use the path ", path == "cuda" ? "fused, script or auto" : "script or auto"));
 }
 
 }  // namespace deepmd

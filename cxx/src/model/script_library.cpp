@@ -7,21 +7,13 @@
 #include <vector>
 
 #include "core/error.hpp"
+#include "model/own_folder.hpp"
 #include "model/script_border.hpp"
 
 namespace deepmd {
 namespace {
 
 constexpr const char* kLibrary = "libdeepmd_script.so";
-
-// The folder of the library that this code is in, with a slash at the end; "" if it cannot be told.
-std::string own_folder() {
-  Dl_info info;
-  if (dladdr(reinterpret_cast<void*>(&own_folder), &info) == 0 || !info.dli_fname) return "";
-  const std::string own(info.dli_fname);
-  const auto slash = own.rfind('/');
-  return slash == std::string::npos ? std::string() : own.substr(0, slash + 1);
-}
 
 // torch must not bind its matrix products to those of the host: LAMMPS exports a slow reference implementation, with
 // which torch runs more than ten times slower. RTLD_DEEPBIND makes it look among its own libraries first. Sanitizers

@@ -19,6 +19,7 @@ struct ListView {
   const int* index = nullptr;
   const int* shift = nullptr;  // null: index runs over local atoms and ghosts
   const int* owners = nullptr;  // [n_all] local atoms that ghosts are images of, or null
+  std::uint64_t stamp = 0;      // equal numbers: the same list as in an earlier call; 0: nobody knows
 
   ListView() = default;
   ListView(int n, const std::int64_t* first_, const int* index_, const int* shift_)

@@ -15,12 +15,13 @@ from .messages import fail, listed, nearest, show
 
 # Choices that run. The key is the path in input.json; `precision` and `activation_function` hold for every network.
 BUILT: dict[str, tuple[str, ...]] = {
-    "model/type": ("standard", "pairtab", "frozen", "linear_ener"),
+    "model/type": ("standard", "pairtab", "frozen", "linear_ener", "pairwise_dprc"),
     "model/descriptor/type": (
         *("se_e2_a", "se_e2_r", "se_e3", "se_atten", "se_atten_v2", "se_e3_tebd", "dpa2", "dpa3", "hybrid"),
         *("se_a_tpe", "loc_frame", "se_a_mask"),
     ),
     "model/fitting_net/type": ("ener", "dipole", "polar", "dos", "property"),
+    "model/modifier/type": ("dipole_charge",),
     "learning_rate/type": ("exp", "cosine", "wsd"),
     "learning_rate/scale_by_worker": ("linear", "sqrt", "none"),
     "learning_rate/decay_type": ("inverse_linear", "cosine", "linear"),
@@ -45,7 +46,7 @@ BUILT: dict[str, tuple[str, ...]] = {
 
 # Choices that the manuals describe and that do not run here, with their aliases.
 DOCUMENTED: dict[str, tuple[str, ...]] = {
-    "model/type": ("dpa4", "DPA4", "SeZM", "sezm", "pairwise_dprc"),
+    "model/type": ("dpa4", "DPA4", "SeZM", "sezm"),
     "model/descriptor/type": (
         *("dpa4", "DPA4", "SeZM", "sezm", "dpa4c", "DPA4C"),
         *("se_a_ebd_v2", "se_a_tpe_v2"),
@@ -61,6 +62,7 @@ NOUNS = {
     "model/type": "model type",
     "model/descriptor/type": "descriptor",
     "model/fitting_net/type": "fitting net",
+    "model/modifier/type": "modifier",
     "learning_rate/type": "learning-rate schedule",
     "optimizer/type": "optimizer",
     "loss/type": "loss",
@@ -74,12 +76,9 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "model/bridging_method": ("None", "none", None),
     "model/fitting_net/dim_case_embd": (0,),
     "model/model_branch_alias": ([],),
-    "loss/use_default_pf": (False,),
     "training/training_data/min_pair_dist": (0,),
     "training/stat_file_mode": ("update",),
-    "training/ckpt_keep_ratio": (None,),
     "training/enable_ema": (False,),
-    "training/disp_avg": (False,),
     "training/profiling": (False,),
     "training/enable_profiler": (False,),
     "training/tensorboard": (False,),
@@ -98,7 +97,6 @@ FIXED: dict[str, tuple[Any, ...]] = {
 # Documented keys without a harmless value, and what each one switches on.
 REFUSED: dict[str, str] = {
     "model/type_embedding": "a type embedding",
-    "model/modifier": "a model modifier (long-range electrostatics)",
     "model/compress": "compression inside the input file",
     "model/lora": "low-rank fine-tuning",
     "model/fitting_net/layer_name": "layers shared by name",

@@ -37,7 +37,8 @@ def _prefactors() -> list[Argument]:
 def _energy() -> Argument:
     fields = [
         *_prefactors(),
-        Argument("use_default_pf", bool, optional=True, default=False, doc="A default for atom_pref; false here."),
+        Argument("use_default_pf", bool, optional=True, default=False,
+                 doc="Whether data without atom_pref.npy count in the pf term, with 1 for each atom."),
         Argument(
             "relative_f",
             [float, None],

@@ -6,7 +6,7 @@ from typing import Any
 
 from dargs import Argument, Variant
 
-from . import descriptor, fitting, spin
+from . import descriptor, fitting, modifier, pairwise, spin
 from .descriptor.shared import check_pairs
 from .messages import nearest, require
 
@@ -72,7 +72,7 @@ def _linear() -> Argument:
         "type", [_standard(), _pairtab(), _frozen()], optional=True, default_tag="standard", doc="The kind of part."
     )
     fields = [
-        Argument("models", list, [names, *_statistics(), *_exclusions()], [part], repeat=True, doc="The parts."),
+        Argument("models", list, [names, *_common()], [part], repeat=True, doc="The parts."),
         Argument(
             "weights",
             [list[float], str],
@@ -82,6 +82,10 @@ def _linear() -> Argument:
         ),
     ]
     return Argument("linear_ener", dict, fields, doc="A weighted sum of the energies of several models.")
+
+
+def _common() -> list[Argument]:
+    return [*_statistics(), *_exclusions()]
 
 
 def _statistics() -> list[Argument]:
@@ -146,9 +150,10 @@ def argument() -> Argument:
         doc="Names of the types, usually chemical symbols. Data systems are matched by name, so their own order "
         "does not matter.",
     )
-    kinds = [_standard(), _pairtab(), _frozen(), _linear()]
+    kinds = [_standard(), _pairtab(), _frozen(), _linear(), pairwise.argument([_standard(), _frozen()], _common())]
     kind = Variant("type", kinds, optional=True, default_tag="standard", doc="The kind of model.")
-    return Argument("model", dict, [names, *_statistics(), *_exclusions()], [kind], doc="The model.")
+    fields = [names, *_common(), modifier.argument()]
+    return Argument("model", dict, fields, [kind], doc="The model.")
 
 
 def check(section: dict[str, Any], path: str = "model") -> None:
@@ -156,6 +161,7 @@ def check(section: dict[str, Any], path: str = "model") -> None:
     type_map = section["type_map"]
     _check_type_map(type_map, f"{path}/type_map")
     KINDS[section["type"]](section, path)
+    modifier.check(section, path)
     for key in ("data_stat_nbatch", "data_bias_nsample"):
         require(section[key] >= 1, f"{path}/{key}", section[key], "a number of 1 or more")
     protect = section["data_stat_protect"]
@@ -215,11 +221,16 @@ def _check_linear(section: dict[str, Any], path: str) -> None:
     require(good, f"{path}/weights", weights, words)
 
 
+def _check_pairwise(section: dict[str, Any], path: str) -> None:
+    pairwise.check(section, path, check)
+
+
 KINDS = {
     "standard": _check_standard,
     "pairtab": _check_pairtab,
     "frozen": _check_frozen,
     "linear_ener": _check_linear,
+    "pairwise_dprc": _check_pairwise,
 }
 
 

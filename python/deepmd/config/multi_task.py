@@ -86,6 +86,8 @@ def _one_task(task: str, data: dict[str, Any], single: Callable[[dict[str, Any]]
     }
     try:
         done = single(copy.deepcopy(whole))
+        average = done["training"].get("disp_avg")
+        require(not average, "training/disp_avg", average, "false, as errors of several tasks are not averaged")
         kept = done["training"].get("stat_file")
         require(kept is None, "training/stat_file", kept, "null, as statistics of several tasks are not kept")
     except InputError as error:

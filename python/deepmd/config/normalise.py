@@ -64,6 +64,10 @@ def agree(model_section: dict[str, Any], loss_section: dict[str, Any]) -> None:
     kind, wanted = loss_section.get("type", "ener"), LOSS_OF[fitting]
     words = "the model has spins" if fitting == "spin" else f"model/fitting_net/type is '{fitting}'"
     require(kind == wanted, "loss/type", kind, f"'{wanted}', as {words}")
+    unsplit = [f"{end}_pref_{term}" for end in ("start", "limit") for term in ("ae", "h")]
+    for key in unsplit if model_section.get("modifier") else ():
+        value = loss_section.get(key, 0)
+        require(value == 0, f"loss/{key}", value, "0, as model/modifier changes energies, forces and virials only")
 
 
 def trim(value: Any) -> Any:

@@ -111,14 +111,16 @@ def _file_arguments() -> list[Argument]:
         Argument("disp_freq", int, optional=True, default=1000, doc="Steps between two rows of the learning curve."),
         Argument("disp_training", bool, optional=True, default=True, doc="Whether the learning curve is written."),
         Argument("time_training", bool, optional=True, default=True, doc="Whether times are logged."),
-        Argument("disp_avg", bool, optional=True, default=False, doc="Averages in the learning curve; false here."),
+        Argument("disp_avg", bool, optional=True, default=False,
+                 doc="Whether training errors in the learning curve are averages since the line before."),
         Argument("save_freq", int, optional=True, default=1000, doc="Steps between two checkpoints."),
         Argument("save_ckpt", str, optional=True, default="model.ckpt", doc="Beginning of the names of checkpoints."),
         Argument("save_dir", [str, None], optional=True, default=None, doc="Folder of the checkpoints."),
         Argument(
             "max_ckpt_keep", int, optional=True, default=5, doc="Checkpoints kept, the newest; below 1 keeps all."
         ),
-        Argument("ckpt_keep_ratio", [float, None], optional=True, default=None, doc="Thinning; null here."),
+        Argument("ckpt_keep_ratio", [float, None], optional=True, default=None,
+                 doc="Checkpoints kept as a share of all that the run writes, instead of max_ckpt_keep."),
         Argument(
             "stat_file",
             [str, None],
@@ -194,6 +196,8 @@ def check(section: dict[str, Any], path: str = "training") -> None:
     stat_file, norm = section.get("stat_file"), section.get("gradient_max_norm")
     require(stat_file is None or bool(stat_file.strip()), f"{path}/stat_file", stat_file, "a file name")
     require(norm is None or norm >= 0, f"{path}/gradient_max_norm", norm, "null, 0 or a positive length")
+    ratio = section["ckpt_keep_ratio"]
+    require(ratio is None or 0 < ratio < 1, f"{path}/ckpt_keep_ratio", ratio, "null or a number between 0 and 1")
     check_seed(section, path)
 
 

@@ -41,6 +41,7 @@ def upgrade_model(section: Any, path: str, changes: list[str]) -> None:
         return
     for index, part in enumerate(section["models"] if isinstance(section.get("models"), list) else []):
         upgrade_model(part, f"{path}/models[{index}]", changes)
+    _pairwise(section, path, changes)
     for group in ("model_dict", "shared_dict"):
         for name, part in (section[group] if isinstance(section.get(group), dict) else {}).items():
             if group == "model_dict":
@@ -51,6 +52,21 @@ def upgrade_model(section: Any, path: str, changes: list[str]) -> None:
     _descriptor(section.get("descriptor"), f"{path}/descriptor", changes)
     _plain_with_types(section, path, changes)
     _type_embedding(section, path, changes)
+
+
+def _pairwise(section: dict[str, Any], path: str, changes: list[str]) -> None:
+    """Quantum atoms and fragments: both parts had one type embedding, which stood beside them."""
+    if section.get("type") != "pairwise_dprc":
+        return
+    parts = {key: section[key] for key in ("qm_model", "qmmm_model") if isinstance(section.get(key), dict)}
+    common = section.get("type_embedding")
+    typed = [part for part in parts.values() if isinstance(part.get("descriptor"), dict)]
+    if isinstance(common, dict) and typed:
+        del section["type_embedding"]
+        for part in typed:
+            part["type_embedding"] = dict(common)
+    for key, part in parts.items():
+        upgrade_model(part, f"{path}/{key}", changes)
 
 
 def _plain_with_types(section: dict[str, Any], path: str, changes: list[str]) -> None:

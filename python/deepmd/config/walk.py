@@ -15,7 +15,7 @@ from .built import BUILT, OF_SEVERAL_TASKS, REFUSED, check_fixed, refuse_choice,
 from .messages import fail, join, listed, members, missing, nearest, show, type_words
 
 MAX_KEYS_SHOWN = 12
-_LISTED = re.compile(r"/(list|models)\[\d+\]")
+_LISTED = re.compile(r"/((list|models)\[\d+\]|qm_model|qmmm_model)")
 
 
 def walk(argument: Argument, value: Any, path: str = "", root: Argument | None = None) -> None:
@@ -64,7 +64,9 @@ def _chosen(variant: Variant, section: dict[str, Any], path: str) -> dict[str, A
         check_type(section[flag], (str,), where)
         name = variant.choice_alias.get(section[flag], section[flag])
         key = _LISTED.sub("", where)  # an entry of a list is chosen as one that stands alone is
-        if name not in variant.choice_dict or name not in BUILT[key]:
+        if name in BUILT[key] and name not in variant.choice_dict:  # as a whole, but not as this part of one
+            fail(where, section[flag], f"one of {listed(variant.choice_dict)}")
+        if name not in BUILT[key]:
             refuse_choice(where, section[flag], key)
         section[flag] = name
     return {flag: Argument(flag, str, optional=variant.optional), **variant.choice_dict[name].sub_fields}

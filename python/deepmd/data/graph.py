@@ -53,7 +53,8 @@ class GraphCache:
     """Batches by (system, frame), the most recent ones kept within a memory budget.
 
     systems: the data. rcut: Angstrom. pair_keep: [n_types, n_types] pairs that the model does not see are left out.
-    labels: names of the fields that the batches carry.
+    labels: names of the fields that the batches carry. modifier: its energies, forces and virials are taken off the
+    labels; see `deepmd.nn.modifier`.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class GraphCache:
         pair_keep: np.ndarray | None = None,
         budget: int = 2 << 30,
         labels: Sequence[str] = LABELS,
+        modifier: Any = None,
     ):
         self.systems = systems
         self.labels = tuple(dict.fromkeys(labels))
@@ -71,6 +73,8 @@ class GraphCache:
         self.budget = budget
         self._kept: OrderedDict[tuple[int, int], Batch] = OrderedDict()
         self._bytes = 0
+        self.modifier = modifier
+        self._modified: dict[tuple[int, int], dict[str, Any]] = {}  # kept for all frames, as it costs more than a list
 
     def batch(self, system: int, frames: np.ndarray) -> Batch:
         """The batch of some frames of a system."""
@@ -101,6 +105,12 @@ class GraphCache:
         pairs = self._visible(find_pairs(data["positions"][0][order], cell, self.rcut), types)
         labels = {key: arranged(key, data[field(key).name], order, len(data["types"][0])) for key in self.labels}
         found = {key: bool(data["find_" + field(key).name][0]) for key in self.labels}
+        if self.modifier is not None:
+            if (system, frame) not in self._modified:
+                self._modified[system, frame] = self.modifier.evaluate(data["positions"][0][order], types, cell)
+            labels = without(labels, found, self._modified[system, frame])
+            if "atom_ener" in found:
+                found["atom_ener"] = False  # energies of single atoms cannot be split
         first = np.zeros(len(types) + 1, dtype=np.int64)
         np.cumsum(np.bincount(pairs.centers, minlength=len(types)), out=first[1:])
         return Batch(
@@ -121,6 +131,13 @@ class GraphCache:
             return pairs
         kept = self.pair_keep[types[pairs.centers], types[pairs.neighbors]]
         return Pairs(pairs.vectors[kept], pairs.centers[kept], pairs.neighbors[kept])
+
+
+def without(labels: dict[str, np.ndarray], found: dict[str, bool], part: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Labels of a frame less what a modifier says of it; labels that were not found stay as they are."""
+    names = {"energy": "energy", "force": "forces", "virial": "virial"}
+    taken = {key: labels[key] - np.reshape(part[names[key]], labels[key].shape) for key in names if found.get(key)}
+    return {**labels, **taken}
 
 
 def per_atom(key: str) -> bool:

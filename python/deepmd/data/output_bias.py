@@ -23,6 +23,7 @@ LABELS = {
     "energy": ("energy", "atom_ener"),
     "spin": ("energy", "atom_ener"),
     "masked": ("energy", ""),
+    "pairwise_dprc": ("energy", ""),
     "polar": ("polarizability", "atomic_polarizability"),
     "dos": ("dos", "atom_dos"),
 }
@@ -70,14 +71,14 @@ def set_output_bias(model: Any, batches: list[Batch]) -> None:
 
 def set_composite_bias(model: Any, batches: list[Batch]) -> None:
     """Fits what tables and sums of models leave of the labels; a sum of frozen models stays as it is."""
-    from deepmd.nn.plain import PlainEngine
+    from deepmd.nn.plain import FrameEngine, PlainEngine
 
     if getattr(model, "frozen", None) and all(model.frozen):
         return
     if not any(batch.found.get("energy") for batch in batches):
         log.warning("no energies in the sampled data: the bias of the model starts at zero")
         return
-    engine = PlainEngine(model)
+    engine = FrameEngine(model) if hasattr(model, "energy_of_frames") else PlainEngine(model)
     change_bias(model, batches, lambda batch: engine(batch, with_forces=False).energy.detach().numpy())
 
 

@@ -14,6 +14,7 @@ import h5py
 import torch
 
 from deepmd.errors import DataError
+from deepmd.nn.modifier import modifier_of
 
 
 def buffers(model: Any) -> dict[str, torch.Tensor]:
@@ -43,6 +44,8 @@ def fingerprint(model: Any) -> str:
     for e in environments(model):
         described += [e.rcut, e.rcut_smth, e.protection, e.n_slots, e.set_davg_zero, e.keep.tolist(), e.row_width]
     described.append(model.seen_pairs().tolist())
+    if modifier_of(model) is not None:  # which changes the energies that the bias is fitted to
+        described.append(modifier_of(model).identity())
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
 
 

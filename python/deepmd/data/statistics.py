@@ -33,11 +33,13 @@ def set_row_statistics(model: Any, batches: Iterable[Batch]) -> None:
         if hasattr(descriptor, "fill_statistics"):  # rows that are no environment
             descriptor.fill_statistics(batches)
         for environment in descriptor.environments():
-            fill_environment(environment, row_batches(model, batches))
+            fill_environment(environment, row_batches(model, batches, descriptor))
 
 
-def row_batches(model: Any, batches: Iterable[Batch]) -> Iterable[Batch]:
-    """The batches as the model's descriptor sees them; virtual atoms come in where there are some."""
+def row_batches(model: Any, batches: Iterable[Batch], descriptor: Any) -> Iterable[Batch]:
+    """The batches as a descriptor of the model sees them: with virtual atoms, or with some atoms of them only."""
+    if hasattr(model, "part_batch"):
+        return [model.part_batch(batch, descriptor) for batch in batches]
     return [model.row_batch(batch) for batch in batches] if hasattr(model, "row_batch") else batches
 
 

@@ -35,8 +35,9 @@ class DeepEval:
     no_jit
         Accepted for compatibility.
     path
-        How models are evaluated: "fused" (the engine's own kernels), "script" (TorchScript), or "auto", the fused path
-        where the model allows it. None: as the environment variable DEEPMD_PATH says, else "auto".
+        How models are evaluated: "fused" (the engine's own kernels), "cuda" (the same on a GPU), "script"
+        (TorchScript), or "auto", cuda or fused where the model allows it. None: as the environment variable
+        DEEPMD_PATH says, else "auto".
     precision
         "float64", or "mixed" for float32 tables and networks. None: DEEPMD_PRECISION, else "float64".
     """

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from deepmd.errors import ModelError
 from deepmd.infer.deep_eval import DeepEval, refuse_extensions
 
 
@@ -13,7 +14,7 @@ class DeepPot(DeepEval):
     """A potential. Energies in eV, lengths in Angstrom; virial = -dE/d(strain), row-major."""
 
     kind = "energy"
-    other_kinds = ("masked",)
+    other_kinds = ("masked", "pairwise_dprc")
 
     def eval(
         self,
@@ -69,6 +70,11 @@ class DeepPot(DeepEval):
                 atom_virial[k, real] = np.reshape(result["atom_virial"], (-1, 9))
         return (energy, force, virial, atom_energy, atom_virial) if atomic else (energy, force, virial)
 
+    @property
+    def modifier_type(self) -> str | None:
+        """What is added to the model of short range, such as 'dipole_charge'; None for nothing."""
+        return (self.metadata.get("modifier") or {}).get("type")
+
     def eval_descriptor(
         self, coords: Any, cells: Any, atom_types: Any, fparam: Any = None, aparam: Any = None, mixed_type: bool = False
     ) -> np.ndarray:
@@ -80,7 +86,9 @@ class DeepPot(DeepEval):
         from deepmd.nn.model import deserialize
 
         frames = arrange(coords, cells, atom_types, mixed_type)
-        descriptor = deserialize(self.serialize()).descriptor
+        descriptor = getattr(deserialize(self.serialize()), "descriptor", None)
+        if descriptor is None:
+            raise ModelError(f"{self.model_path}: got a model of several parts, expected one with a descriptor")
         rows = []
         for arguments, real in frames:
             pairs = find_pairs(arguments["positions"], arguments["cell"], self.get_rcut())

@@ -36,6 +36,8 @@ def find_model(path: str | os.PathLike) -> Path:
 
 OUTPUT_KINDS = ("dipole", "polar", "dos", "property")
 """Kinds for which the compiled core has `evaluate_output`."""
+SCRIPTED_KINDS = ("spin", "masked", "pairwise_dprc")
+"""Kinds of potentials that run by their script in Python."""
 CORE_KINDS = ("energy", *OUTPUT_KINDS)
 """Kinds that the compiled core evaluates; the others run through their scripted module in this process."""
 
@@ -47,11 +49,20 @@ def open_frozen(file: str | os.PathLike, run_selftest: bool = True, **choice: st
     """
     from deepmd import model_file
 
-    kind = model_file.read(file).metadata["kind"]
+    frozen = model_file.read(file)
+    kind = frozen.metadata["kind"]
+    if frozen.modifier is not None:
+        from deepmd.infer.modified import ModifiedModel
+
+        return ModifiedModel(file, frozen, run_selftest, **choice)
     if kind == "spin":
         from deepmd.infer.scripted_spin import ScriptedSpin
 
         return ScriptedSpin(file, run_selftest, **choice)
+    if kind == "pairwise_dprc":
+        from deepmd.infer.scripted_fragments import ScriptedFragments
+
+        return ScriptedFragments(file, run_selftest, **choice)
     if kind == "masked":
         from deepmd.infer.scripted_open import ScriptedOpen
 

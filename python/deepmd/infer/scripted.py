@@ -117,6 +117,12 @@ class ScriptedModel:
                 np.add.at(result["atom_virial"][c], pairs.neighbors, of_pairs[:, c])
         return result
 
+    def atom_output(self, vectors: Any, pairs: Any, types: np.ndarray) -> Any:
+        """Atomic outputs [n, width], a tensor with a graph back to the tensor `vectors` [n_pairs, 3] of the pairs."""
+        from deepmd.nn.frames import arguments
+
+        return self._module.atom_output(vectors, *arguments(pairs, types)[1:])
+
     def _reduced(self, values: np.ndarray) -> dict[str, np.ndarray]:
         total = values.sum(axis=0)
         if self.output["reduce"] == "mean" and len(values):
@@ -130,7 +136,7 @@ class ScriptedModel:
         stored = self._frozen.selftest
         worst = 0.0
         for k in range(int(self._frozen.metadata["selftest"]["n_frames"])):
-            frame = {name.split(".", 1)[1]: array for name, array in stored.items() if name.startswith(f"{k}.")}
+            frame = model_file.frame_of(stored, k)
             pairs = find_pairs(frame["positions"], frame.get("cell"), self.rcut)
             ours = evaluate(self._module, pairs, frame["types"], *(frame.get(k) for k in ("fparam", "aparam", "spin")))
             for name, value in ours.items():

@@ -15,6 +15,7 @@ from deepmd.measure.spin import SpinMeasure
 MEASURES: dict[str, Any] = {
     "energy": EnergyMeasure(),
     "masked": EnergyMeasure(),
+    "pairwise_dprc": EnergyMeasure(),
     "spin": SpinMeasure(),
     "dipole": TensorMeasure("Dipole", "dipole", list("xyz")),
     "polar": TensorMeasure("Polarizability", "polarizability", [f"p{ab}" for ab in COMPONENTS]),

@@ -128,6 +128,10 @@ class PlainEngine(AnyEngine):
         super().__init__(model, None if hessian else nodes)
         self.hessian = hessian
 
+    def energies(self, inputs: Inputs, vectors: Tensor) -> Tensor:
+        """Atomic energies [n_atoms] of all frames of a batch."""
+        return self.model.atom_energy(*inputs.arguments(vectors))
+
     def __call__(self, batch: Batch, with_forces: bool = True, create_graph: bool = True) -> Prediction:
         inputs = Inputs.of(batch, *self.dims)
         frame, centers, neighbors = inputs.frame, inputs.centers, inputs.neighbors
@@ -138,7 +142,7 @@ class PlainEngine(AnyEngine):
             vectors = inputs.vectors + moved[neighbors] - moved[centers]
         keep = create_graph or self.hessian
         with self.fast():
-            atom_energy = self.model.atom_energy(*inputs.arguments(vectors))
+            atom_energy = self.energies(inputs, vectors)
         energy = torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, frame, atom_energy)
         if not with_forces:
             return Prediction(energy, atom_energy, None, None)
@@ -147,6 +151,15 @@ class PlainEngine(AnyEngine):
         forces, virial = self.forces(g, batch, inputs)
         second = None if moved is None else hessian(forces, moved, frame, batch.n_frames, create_graph)
         return Prediction(energy, atom_energy, forces, virial, second)
+
+
+class FrameEngine(PlainEngine):
+    """PlainEngine for models whose atoms depend on others of their frame beyond any cutoff."""
+
+    def energies(self, inputs: Inputs, vectors: Tensor) -> Tensor:
+        return self.model.energy_of_frames(
+            vectors, inputs.centers, inputs.neighbors, inputs.types, inputs.aparam, inputs.frame
+        )
 
 
 def hessian(forces: Tensor, moved: Tensor, frame: Tensor, n_frames: int, create_graph: bool) -> Tensor:

@@ -16,8 +16,9 @@ from deepmd.data.output_bias import change_bias
 from deepmd.data.statistics import set_statistics
 from deepmd.errors import DataError, DeepmdError, InputError
 from deepmd.nn.model import build
+from deepmd.nn.modifier import modifier_of, open_modifier
 from deepmd.nn.nodes import Nodes
-from deepmd.nn.plain import AnyEngine, OutputEngine, PlainEngine
+from deepmd.nn.plain import AnyEngine, FrameEngine, OutputEngine, PlainEngine
 from deepmd.nn.spin_engine import SpinEngine
 from deepmd.train import checkpoint
 from deepmd.train.files import write_json
@@ -53,6 +54,7 @@ def run(jdata: dict[str, Any], args: Any, origin: Origin) -> None:
     if payload is not None:
         trainer.resume(payload)
     make_room(trainer, origin)
+    log.info("training on the CPU, %d threads", torch.get_num_threads())
     n_parameters = sum(p.numel() for p in setup.model.parameters() if p.requires_grad)
     log.info("training %d parameters for %d steps from step %d", n_parameters, setup.numb_steps, setup.step)
     trainer.run()
@@ -78,7 +80,8 @@ def settle_sel(section: dict[str, Any], systems: list[System], skip: bool) -> fl
     if "descriptor" in section:
         return resolve_sel(section, systems, skip)
     type_map = section["type_map"]
-    found = [settle_sel({**part, "type_map": type_map}, systems, skip) for part in section.get("models", [])]
+    parts = [*section.get("models", []), *(section[key] for key in ("qm_model", "qmmm_model") if key in section)]
+    found = [settle_sel({**part, "type_map": type_map}, systems, skip) for part in parts]
     return min((distance for distance in found if distance is not None), default=None)
 
 
@@ -127,6 +130,9 @@ def open_task(
     """Model with random weights, loss, training and validation data; seeds: of the order of the two."""
     section = jdata["training"]
     model = build(jdata["model"])
+    model.modifier = open_modifier(jdata["model"].get("modifier"), model.type_map)
+    if model.modifier is not None:
+        log.info("taken off the labels, once for each frame: %s", model.modifier.describe())
     closed = [system.name for system in (*systems, *(valid or [])) if system.periodic]
     if model.facts().output.get("open") and closed:
         raise DataError(f"{closed[0]}: it is periodic, and se_a_mask has no cutoff and takes open frames only (nopbc)")
@@ -214,7 +220,8 @@ def open_source(section: dict[str, Any], systems: list[System], model: Any, loss
     for line in sampler.summary("Validation" if "numb_btch" in section else "Training").splitlines():
         log.info(line)
     labels = [*loss.labels, *facts.inputs, *(name for name in ("fparam", "aparam") if widths[name])]
-    return Source(GraphCache(systems, facts.rcut, model.seen_pairs(), labels=labels), sampler)
+    cache = GraphCache(systems, facts.rcut, model.seen_pairs(), labels=labels, modifier=modifier_of(model))
+    return Source(cache, sampler)
 
 
 def sample(source: Source, section: dict[str, Any]) -> list[Batch]:
@@ -230,6 +237,8 @@ def sample(source: Source, section: dict[str, Any]) -> list[Batch]:
 
 def make_engine(model: Any, hessian: bool = False) -> AnyEngine:
     """The fastest engine that serves the model and its loss; `DEEPMD_PLAIN_TRAINING=1` asks for the plain one."""
+    if hasattr(model, "energy_of_frames"):
+        return FrameEngine(model, hessian)
     plain = hessian or os.environ.get(PLAIN_VARIABLE, "") not in ("", "0")
     nodes = None if plain else Nodes(model, model.min_pair_distance or GUESSED_DISTANCE)
     kind = model.facts().kind

@@ -20,6 +20,7 @@ import torch
 from deepmd import model_file
 from deepmd.errors import ModelError, TrainingError
 from deepmd.nn.model import build
+from deepmd.nn.modifier import DipoleCharge, modifier_of
 
 FORMAT = "deepmd-checkpoint"
 FORMAT_VERSION = 1
@@ -145,7 +146,16 @@ def model_of(payload: dict[str, Any]) -> Any:
     model = build(json.loads(payload["model_section"]))
     model.load_state_dict(payload["model"])
     model.min_pair_distance = payload.get("min_pair_distance")
+    if payload.get("modifier") is not None:
+        content = payload["modifier"].numpy().tobytes()
+        model.modifier = DipoleCharge(model.section["modifier"], model.type_map, content)
     return model
+
+
+def modifier_bytes(model: Any) -> torch.Tensor | None:
+    """The file that a model's modifier needs, as it travels in checkpoints."""
+    modifier = modifier_of(model)
+    return None if modifier is None else torch.frombuffer(bytearray(modifier.content), dtype=torch.uint8)
 
 
 def task_of(payload: dict[str, Any], head: str | None, path: str | Path) -> dict[str, Any]:

@@ -76,13 +76,13 @@ def shared_statistics(models: dict[str, Any], batches: dict[str, list[Batch]], p
     fittings: dict[int, tuple[Any, Weighed]] = {}
     for task, model in models.items():
         own = (weights[task], batches[task])
-        rows = (weights[task], list(row_batches(model, batches[task])))
         for descriptor in model.descriptors():
             if hasattr(descriptor, "fill_statistics"):
                 raise InputError(
                     f"task '{task}': got the descriptor loc_frame, expected another one, as its statistics are not "
                     "shared between tasks; train it in an input of one task"
                 )
+            rows = (weights[task], list(row_batches(model, batches[task], descriptor)))
             for environment in descriptor.environments():
                 environments.setdefault(id(environment), (environment, []))[1].append(rows)
         for fitting in model.fittings():

@@ -59,6 +59,25 @@ def is_mean(quantity: str) -> bool:
     return "mae" in quantity or quantity in ("mse", "mape")
 
 
+class Averages:
+    """Reported errors of several batches, weighed by atoms; roots of mean squares are averaged as squares."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.weights: dict[str, float] = {}
+
+    def add(self, report: dict[str, float], n_atoms: int) -> None:
+        for k, value in report.items():
+            if math.isfinite(value):
+                self.sums[k] = self.sums.get(k, 0.0) + n_atoms * (value if is_mean(k) else value**2)
+                self.weights[k] = self.weights.get(k, 0.0) + n_atoms
+
+    def of(self, names: list[str]) -> dict[str, float]:
+        """The averages by name; nan where no batch had the label."""
+        mean = {k: self.sums[k] / self.weights[k] for k in self.sums}
+        return {k: math.nan if k not in mean else (mean[k] if is_mean(k) else math.sqrt(mean[k])) for k in names}
+
+
 class Trainer:
     """Runs the steps of a Setup from `setup.step` to `setup.numb_steps`."""
 
@@ -69,6 +88,9 @@ class Trainer:
         self.disp_freq = int(section["disp_freq"])
         self.prefix = checkpoint_prefix(section)
         self.keep = int(section.get("max_ckpt_keep", 5))
+        if section.get("ckpt_keep_ratio"):
+            self.keep = math.ceil(section["ckpt_keep_ratio"] * math.ceil(setup.numb_steps / self.save_freq))
+        self._since_shown = Averages() if section.get("disp_avg") else None
         self.max_norm = section.get("gradient_max_norm")
         self.parameters = [p for p in setup.model.parameters() if p.requires_grad]
         self._signal: int | None = None
@@ -104,7 +126,11 @@ class Trainer:
         report = self.train_step(batch, lr)
         setup.step += 1
         step = setup.step
+        if self._since_shown is not None:
+            self._since_shown.add(report, len(batch.types))
         if self.shows(step):
+            if self._since_shown is not None:
+                report, self._since_shown = self._since_shown.of(setup.loss.reported), Averages()
             validation = self.validate(lr) if setup.validation is not None else None
             if curve is not None:
                 curve.write(step, column_values(report, validation), lr)
@@ -162,23 +188,12 @@ class Trainer:
 
     def validate(self, lr: float) -> dict[str, float]:
         """Errors over n_batches validation batches: root of the mean square, weighted by atoms."""
-        source, setup = self.setup.validation, self.setup
-        sums: dict[str, float] = {}
-        weights: dict[str, float] = {}
+        source, setup, averages = self.setup.validation, self.setup, Averages()
         for _ in range(source.n_batches):
             batch = source.next()
             prediction = setup.engine(batch, with_forces=setup.loss.needs_forces, create_graph=False)
-            _, report = setup.loss(prediction, batch, lr)
-            n = float(len(batch.types))
-            for k, value in report.items():
-                if math.isfinite(value):
-                    sums[k] = sums.get(k, 0.0) + n * (value if is_mean(k) else value**2)
-                    weights[k] = weights.get(k, 0.0) + n
-        mean = {k: sums[k] / weights[k] for k in sums}
-        return {
-            k: math.nan if k not in mean else (mean[k] if is_mean(k) else math.sqrt(mean[k]))
-            for k in setup.loss.reported
-        }
+            averages.add(setup.loss(prediction, batch, lr)[1], len(batch.types))
+        return averages.of(setup.loss.reported)
 
     def save(self) -> Path:
         """Writes a checkpoint of the present state."""
@@ -208,6 +223,7 @@ class Trainer:
             "model": setup.model.state_dict(),
             "model_section": json.dumps(setup.model.section),
             "min_pair_distance": setup.model.min_pair_distance,
+            "modifier": checkpoint.modifier_bytes(setup.model),
             "input": json.dumps(setup.input_script),
             "engine": setup.engine.state_dict(),
             "sampler": json.dumps(setup.training.sampler.state_dict()),

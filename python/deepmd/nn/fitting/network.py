@@ -58,6 +58,7 @@ class FittingNetworks(nn.Module):
         self.networks = nn.ModuleList([self._network() for _ in range(n_networks)])
         self.vacuum = vacuum_flags(section.get("atom_ener") or [], n_types, self.mixed_types)
         self.has_vacuum = any(self.vacuum)
+        self.n_vacuum_kept = 0  # last numbers of the descriptor that an atom in vacuum has too
         keep = torch.ones(n_types, dtype=torch.float64)
         for t in section.get("exclude_types", []):
             keep[t] = 0.0
@@ -102,6 +103,14 @@ class FittingNetworks(nn.Module):
             parts.append(self.case_embd.to(self.dtype).unsqueeze(0).expand(n, -1))
         return parts
 
+    def in_vacuum(self, descriptor: Tensor) -> Tensor:
+        """Descriptors of the same atoms without neighbours."""
+        n = self.n_vacuum_kept
+        empty = torch.zeros_like(descriptor).to(self.dtype)
+        if n == 0:
+            return empty
+        return torch.cat([empty[:, :-n], descriptor[:, -n:].to(self.dtype)], dim=1)
+
     def raw(self, descriptor: Tensor, types_i: Tensor, fparam: Tensor | None, aparam: Tensor | None) -> Tensor:
         """Outputs of the networks and `bias_atom_e`, [n_centers, n_out] float64, nothing masked."""
         if not torch.jit.is_scripting():
@@ -110,7 +119,7 @@ class FittingNetworks(nn.Module):
                 return self.of_blocks(descriptor, blocks, fparam, aparam)
         extra = self.parameters_of_atoms(fparam, aparam, types_i.shape[0])
         x = torch.cat([descriptor.to(self.dtype)] + extra, dim=1)
-        vacuum = torch.cat([torch.zeros_like(descriptor).to(self.dtype)] + extra, dim=1) if self.has_vacuum else x
+        vacuum = torch.cat([self.in_vacuum(descriptor)] + extra, dim=1) if self.has_vacuum else x
         y = torch.zeros(types_i.shape[0], self.n_out, dtype=torch.float64, device=descriptor.device)
         for t, network in enumerate(self.networks):
             if self.mixed_types:
@@ -144,7 +153,7 @@ class FittingNetworks(nn.Module):
         network = self.networks[0 if self.mixed_types else t]
         y = network(x).to(torch.float64)
         if self.vacuum[t]:
-            empty = torch.cat([torch.zeros_like(descriptor).to(self.dtype), *extra], dim=1)
+            empty = torch.cat([self.in_vacuum(descriptor), *extra], dim=1)
             y = y - network(empty).to(torch.float64)
         return y + self.bias_atom_e[t]
 

@@ -15,6 +15,8 @@ from deepmd.nn.model.composite import LinearModel, TableSwitchModel
 from deepmd.nn.model.energy import EnergyModel
 from deepmd.nn.model.masked import MaskedEnergyModel
 from deepmd.nn.model.pairtab import PairTableModel
+from deepmd.nn.model.pairwise import KIND as PAIRWISE
+from deepmd.nn.model.pairwise import PARTS, PairwiseModel
 from deepmd.nn.model.scalars import DosModel, PropertyModel
 from deepmd.nn.model.spin import SpinModel, backbone_section
 from deepmd.nn.model.standard import StandardModel
@@ -50,6 +52,10 @@ def build_any(section: dict[str, Any]) -> nn.Module:
         models = [build_any(part) for part in parts]
         section["models"] = parts  # with the paths that the parts have found
         return LinearModel(section, models, [part.get("type") == "frozen" for part in parts])
+    if kind == PAIRWISE:
+        for key in PARTS:
+            section[key] = {**section[key], "type_map": list(section["type_map"])}
+        return PairwiseModel(section, *[build_any(section[key]) for key in PARTS])
     if section.get("spin"):
         return SpinModel(section, build_standard(backbone_section(section)))
     if section.get("use_srtab"):
@@ -143,9 +149,12 @@ def model_of_tree(tree: dict[str, Any], section: dict[str, Any]) -> nn.Module:
         return COMPOSITE[kind].deserialize(tree, [model_of_tree(part, {}) for part in tree["models"]])
     if kind == "spin_ener":
         return SpinModel.deserialize(tree, model_of_tree(tree["backbone_model"], {}), section)
+    if kind == PAIRWISE:
+        return PairwiseModel.deserialize(tree, [model_of_tree(part, {}) for part in tree["models"]], section)
     fitting = tree.get("fitting", {}).get("type")
     if kind != "standard":
-        raise ModelError(f"model type: got {kind!r}, expected one of standard, pairtab, {', '.join(COMPOSITE)}")
+        known = ", ".join(("standard", "pairtab", PAIRWISE, *COMPOSITE))
+        raise ModelError(f"model type: got {kind!r}, expected one of {known}")
     if fitting not in FITTINGS:
         raise ModelError(f"fitting: got {fitting!r}, expected one of {', '.join(FITTINGS)}")
     if tree["fitting"].get("use_aparam_as_mask"):

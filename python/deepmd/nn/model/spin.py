@@ -90,6 +90,27 @@ class SpinModel(nn.Module):
         order = near[torch.argsort(center[near], stable=True)]
         return vector[order], center[order], neighbor[order]
 
+    def seen_by_backbone(
+        self, vectors: Tensor, centers: Tensor, neighbors: Tensor, types: Tensor, n_centers: int, spin: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Pairs of real and virtual atoms within the cutoff, and the types of all of these atoms [2 n_all]."""
+        offset = spin * self.scale[types].unsqueeze(1)
+        longest = torch.linalg.vector_norm(offset.detach(), dim=1)
+        assert bool((longest <= self.reach).all()), "a spin is longer than the model was made for"
+        v, c, n = self.pairs(vectors, centers, neighbors, offset, n_centers, self.messages)
+        all_types = torch.cat([types, types + self.n_types])
+        seen = torch.nonzero(self.backbone.pair_keep[all_types[c], all_types[n]]).flatten()
+        return v[seen], c[seen], n[seen], all_types
+
+    @torch.jit.unused
+    def describe_atoms(
+        self, vectors: Tensor, centers: Tensor, neighbors: Tensor, types: Tensor, n_centers: int, spin: Tensor
+    ) -> Tensor:
+        """Descriptors of the real atoms [n_centers, dim]."""
+        v, c, n, all_types = self.seen_by_backbone(vectors, centers, neighbors, types, n_centers, spin)
+        n_described = all_types.shape[0] if self.messages else n_centers
+        return self.backbone.descriptor(v, c, n, all_types, n_described)[0][:n_centers]
+
     def atom_energy(
         self,
         vectors: Tensor,
@@ -102,13 +123,7 @@ class SpinModel(nn.Module):
         spin: Tensor,
     ) -> Tensor:
         """Energies of the real atoms [n_centers], bias included; spin [n_all, 3] in Bohr magnetons."""
-        offset = spin * self.scale[types].unsqueeze(1)
-        longest = torch.linalg.vector_norm(offset.detach(), dim=1)
-        assert bool((longest <= self.reach).all()), "a spin is longer than the model was made for"
-        v, c, n = self.pairs(vectors, centers, neighbors, offset, n_centers, self.messages)
-        all_types = torch.cat([types, types + self.n_types])
-        seen = torch.nonzero(self.backbone.pair_keep[all_types[c], all_types[n]]).flatten()
-        v, c, n = v[seen], c[seen], n[seen]
+        v, c, n, all_types = self.seen_by_backbone(vectors, centers, neighbors, types, n_centers, spin)
         if not self.messages:
             return self.backbone.atom_energy(v, c, n, all_types, n_centers, fparam, aparam)
         double_f = None if fparam is None else torch.cat([fparam, fparam])

@@ -16,7 +16,7 @@ from deepmd.train.losses.spin import SpinLoss
 __all__ = ["DosLoss", "EnergyLoss", "PropertyLoss", "SpinLoss", "TensorLoss", "make_loss"]
 
 OF_KIND = {
-    **{"energy": "ener", "masked": "ener", "spin": "ener_spin"},
+    **{"energy": "ener", "masked": "ener", "pairwise_dprc": "ener", "spin": "ener_spin"},
     **{"dipole": "tensor", "polar": "tensor", "dos": "dos", "property": "property"},
 }
 

@@ -26,7 +26,7 @@ TERMS = {
     "f": ("force",),
     "v": ("virial",),
     "ae": ("atom_ener",),
-    "pf": ("force",),
+    "pf": ("force", "atom_pref"),
     "gf": ("force", "drdq"),
     "h": ("hessian",),
 }
@@ -43,6 +43,8 @@ class EnergyLoss:
 
     def __init__(self, section: dict[str, Any], start_lr: float):
         self.start_lr = start_lr
+        if section.get("use_default_pf"):  # batches carry 1 where the data hold no atom_pref
+            self.names = {**self.names, "pf": ("force",)}
         self.terms = active_terms(section, self.names)
         self.n_coordinates = int(section.get("numb_generalized_coord", 0))
         self.relative_f = section.get("relative_f")

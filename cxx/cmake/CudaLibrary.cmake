@@ -1,0 +1,25 @@
+# libdeepmd_cuda.so, where there is a CUDA compiler. It links the CUDA runtime statically and nothing else of CUDA: the
+# driver and cuBLAS are opened at run time, so one build serves machines with and without a GPU.
+
+include(CheckLanguage)
+set(DEEPMD_CUDA "AUTO" CACHE STRING "Build the CUDA library: AUTO (where nvcc is found and works), ON or OFF")
+set(DEEPMD_CUDA_ARCHITECTURES "80-real;90" CACHE STRING "Architectures of the CUDA library; the last one with PTX for newer GPUs")
+
+set(DEEPMD_HAS_CUDA 0)
+if(DEEPMD_CUDA)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES ${DEEPMD_CUDA_ARCHITECTURES})
+    endif()
+    enable_language(CUDA)
+    set(DEEPMD_HAS_CUDA 1)
+    message(STATUS "CUDA library: built by ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
+  elseif(DEEPMD_CUDA STREQUAL "AUTO")
+    message(STATUS "CUDA library: not built, as no working CUDA compiler (nvcc) was found; models run on the CPU")
+  else()
+    message(FATAL_ERROR "DEEPMD_CUDA is ON, but no working CUDA compiler was found; put nvcc on PATH or set CMAKE_CUDA_COMPILER")
+  endif()
+else()
+  message(STATUS "CUDA library: not built, as DEEPMD_CUDA is off; models run on the CPU")
+endif()

@@ -1,0 +1,27 @@
+// libdeepmd_emulated.so: the engine of engine.hpp in the host's memory, for tests of all that a GPU does not have to prove.
+#include "device/engine.hpp"
+#include "device/host_backend.hpp"
+
+namespace deepmd::device {
+namespace {
+
+struct Emulated {
+  static constexpr bool kIsEmulated = true;
+  struct Backend : HostBackend {
+    using HostBackend::HostBackend;
+    const char* product_library() const { return "own products"; }
+  };
+
+  static int count_devices() { return 1; }
+  static std::string describe_device(int) { return "GPU emulated on the host"; }
+  static std::int64_t free_bytes(int) { return std::int64_t{1} << 32; }
+  static std::unique_ptr<Backend> make_backend(int) { return std::make_unique<Backend>(); }
+  static void enter(Backend&) {}
+};
+
+}  // namespace
+}  // namespace deepmd::device
+
+extern "C" const deepmd::device::Border* deepmd_device_border(void) {
+  return deepmd::device::BorderOf<deepmd::device::Emulated>::border();
+}

@@ -1,0 +1,115 @@
+#include "model/device_potential.hpp"
+
+#include <cstdlib>
+#include <vector>
+
+#include "core/error.hpp"
+#include "device/model_image.hpp"
+#include "model/device_library.hpp"
+#include "model/pair_blocks.hpp"
+
+namespace deepmd {
+namespace {
+
+// Turns a status back into an exception.
+template <class Work>
+void crossing(Work&& work) {
+  std::string problem;
+  const deepmd_status status = work(&problem);
+  if (status != DEEPMD_OK) throw Error(status, problem);
+}
+
+// DEEPMD_GPU_MEMORY: MiB that work arrays may take; 0 if it is not set.
+std::int64_t work_bytes() {
+  const char* wish = std::getenv("DEEPMD_GPU_MEMORY");
+  if (!wish || !*wish) return 0;
+  char* end = nullptr;
+  const long long mega = std::strtoll(wish, &end, 10);
+  if (*end != '\0' || mega < 1) {
+    throw Error(DEEPMD_ERROR_ARGUMENT, text("the environment variable DEEPMD_GPU_MEMORY is '", wish,
+                                            "', expected a number of MiB, 1 or more"));
+  }
+  return static_cast<std::int64_t>(mega) << 20;
+}
+
+class OnDevice : public DevicePotential {
+ public:
+  OnDevice(EnergyTree tree, PairBasis basis, DeviceOptions options) : n_types_(tree.n_types), options_(std::move(options)) {
+    std::string why_not;
+    border_ = device_border(&why_not);
+    if (!border_) throw Error(DEEPMD_ERROR_UNSUPPORTED, "needs a GPU for the path cuda: " + why_not);
+    if (options_.precision == Precision::mixed) {
+      open<float>(std::move(tree), std::move(basis));
+    } else {
+      open<double>(std::move(tree), std::move(basis));
+    }
+  }
+  ~OnDevice() override {
+    if (engine_) border_->close(engine_);
+  }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+  const char* name() const override { return "cuda"; }
+  std::string description() const override { return border_->describe(*engine_); }
+  std::int64_t n_outside() const override { return fallback_ ? fallback_->n_outside() : 0; }
+
+  void evaluate(const Frame& frame, const Result& result) override {
+    DevicePotential* const self = this;
+    evaluate_together(frame, &self, 1, &result);
+  }
+
+  bool can_share(const DevicePotential& other) const override {
+    const auto& that = static_cast<const OnDevice&>(other);
+    return that.n_types_ == n_types_ && border_->device_of(*that.engine_) == border_->device_of(*engine_);
+  }
+
+  void evaluate_together(const Frame& frame, DevicePotential* const* models, int n, const Result* results) override {
+    std::vector<device::Engine*> engines;
+    for (int k = 0; k < n; ++k) engines.push_back(static_cast<OnDevice*>(models[k])->engine_);
+    std::vector<device::FrameStatus> status(static_cast<std::size_t>(n));
+    crossing([&](std::string* problem) {
+      return border_->evaluate(engines.data(), n, frame, results, status.data(), problem);
+    });
+    for (int k = 0; k < n; ++k) {
+      const device::FrameStatus& found = status[static_cast<std::size_t>(k)];
+      if (found.is_too_close) refuse_close_pairs(frame);
+      if (found.is_outside) static_cast<OnDevice*>(models[k])->fall_back(frame, results[k]);
+    }
+  }
+
+ private:
+  template <class Real>
+  void open(EnergyTree tree, PairBasis basis) {
+    const FusedPlan<Real> plan(std::move(tree), std::move(basis), Isa::baseline);
+    const device::ModelImage<Real> image = device::make_image(plan);
+    device::Opening opening;
+    if constexpr (sizeof(Real) == sizeof(double)) {
+      opening.float64 = &image;
+    } else {
+      opening.mixed = &image;
+    }
+    opening.rank = options_.rank < 0 ? 0 : options_.rank;
+    opening.work_bytes = work_bytes();
+    crossing([&](std::string* problem) { return border_->open(opening, &engine_, problem); });
+  }
+
+  void fall_back(const Frame& frame, const Result& result) {
+    if (!fallback_) fallback_ = options_.make_fallback();
+    fallback_->evaluate(frame, result);
+  }
+
+  int n_types_;
+  DeviceOptions options_;
+  const device::Border* border_ = nullptr;
+  device::Engine* engine_ = nullptr;
+  std::unique_ptr<FusedPotential> fallback_;
+};
+
+}  // namespace
+
+std::unique_ptr<DevicePotential> make_device_potential(EnergyTree tree, PairBasis basis, DeviceOptions options) {
+  return std::make_unique<OnDevice>(std::move(tree), std::move(basis), std::move(options));
+}
+
+}  // namespace deepmd

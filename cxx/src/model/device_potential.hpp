@@ -1,0 +1,31 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "model/energy_tree.hpp"
+#include "model/fused_potential.hpp"
+#include "model/fused_tables.hpp"
+
+namespace deepmd {
+
+// The force call on a GPU. Frames with a pair outside its tables are evaluated by the fused path on the CPU, which is made
+// when the first of them appears.
+class DevicePotential : public Potential {
+ public:
+  // Whether both run on one device and can take the same frame in one pass.
+  virtual bool can_share(const DevicePotential& other) const = 0;
+  // Models [n] that can share with the first one; results [n].
+  virtual void evaluate_together(const Frame& frame, DevicePotential* const* models, int n, const Result* results) = 0;
+};
+
+struct DeviceOptions {
+  Precision precision = Precision::float64;
+  int rank = 0;  // which device, modulo their number
+  std::function<std::unique_ptr<FusedPotential>()> make_fallback;
+};
+
+// Throws DEEPMD_ERROR_UNSUPPORTED, with the reason, if there is no GPU to use, and DEEPMD_ERROR_MEMORY if it is full.
+std::unique_ptr<DevicePotential> make_device_potential(EnergyTree tree, PairBasis basis, DeviceOptions options);
+
+}  // namespace deepmd

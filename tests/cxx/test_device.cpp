@@ -1,0 +1,420 @@
+// What a GPU runs, run on the host: the same bodies and the same order of launches against the CPU's engine.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "check.hpp"
+#include "core/error.hpp"
+#include "device/engine.hpp"
+#include "device/host_backend.hpp"
+#include "device/model_image.hpp"
+#include "model/fused_potential.hpp"
+#include "small_models.hpp"
+#include "spectral_basis.hpp"
+
+using namespace deepmd;
+using device::HostBackend;
+using device::HostBackendOptions;
+
+namespace {
+
+struct Answers {
+  explicit Answers(const Frame& frame)
+      : forces(3 * frame.n_all(), -7.0), virial(9, -7.0), atom_energy(frame.n_local, -7.0), atom_virial(9 * frame.n_all(), -7.0) {}
+  Result result() { return {&energy, forces.data(), virial.data(), atom_energy.data(), atom_virial.data()}; }
+  double energy = -7.0;
+  std::vector<double> forces, virial, atom_energy, atom_virial;
+};
+
+double largest(const std::vector<double>& a, const std::vector<double>& b) {
+  double most = 0;
+  for (std::size_t k = 0; k < a.size(); ++k) {
+    const double difference = std::abs(a[k] - b[k]);
+    most = difference <= most ? most : std::isnan(difference) ? INFINITY : difference;
+  }
+  return most;
+}
+
+void check_same(const Answers& a, const Answers& b, double tolerance) {
+  CHECK_NEAR(a.energy, b.energy, tolerance);
+  CHECK(largest(a.forces, b.forces) <= tolerance);
+  CHECK(largest(a.virial, b.virial) <= 10 * tolerance);
+  CHECK(largest(a.atom_energy, b.atom_energy) <= tolerance);
+  CHECK(largest(a.atom_virial, b.atom_virial) <= 10 * tolerance);
+}
+
+bool is_identical(const Answers& a, const Answers& b) {
+  const auto same = [](const std::vector<double>& x, const std::vector<double>& y) {
+    return std::memcmp(x.data(), y.data(), x.size() * sizeof(double)) == 0;
+  };
+  return a.energy == b.energy && same(a.forces, b.forces) && same(a.virial, b.virial) && same(a.atom_energy, b.atom_energy) &&
+         same(a.atom_virial, b.atom_virial);
+}
+
+// A model on the emulated device.
+template <class Real>
+class OnHost {
+ public:
+  OnHost(const EnergyTree& tree, const CompressionRecord* record, const HostBackendOptions& options = {},
+         const device::CallOptions& call = {})
+      : backend_(options),
+        image_(device::make_image(FusedPlan<Real>(tree, build_pair_basis(tree, record), Isa::baseline))),
+        frame_(backend_, tree.n_types),
+        call_(backend_, image_, call) {}
+
+  device::FrameStatus evaluate(const Frame& frame, const Result& result) {
+    device::PassMember<HostBackend>* const member = &call_;
+    device::FrameStatus status;
+    device::evaluate_pass(frame_, &member, 1, frame, &result, &status);
+    return status;
+  }
+  Answers answer(const Frame& frame) {
+    Answers answers(frame);
+    evaluate(frame, answers.result());
+    return answers;
+  }
+  device::ForceCall<Real, HostBackend>& call() { return call_; }
+  device::DeviceFrame<HostBackend>& frame() { return frame_; }
+  HostBackend& backend() { return backend_; }
+
+ private:
+  HostBackend backend_;
+  device::ModelImage<Real> image_;
+  device::DeviceFrame<HostBackend> frame_;
+  device::ForceCall<Real, HostBackend> call_;
+};
+
+Answers on_cpu(const EnergyTree& tree, const Frame& frame, const CompressionRecord* record = nullptr,
+               Precision precision = Precision::float64) {
+  const auto potential = make_fused_potential(tree, build_pair_basis(tree, record), {precision, 1});
+  Answers answers(frame);
+  potential->evaluate(frame, answers.result());
+  return answers;
+}
+
+// In float64 to rounding, by own products and by a library's; in mixed precision as far as float32 goes.
+void check_tree(const EnergyTree& tree, const Frame& frame, const CompressionRecord* record = nullptr) {
+  const Answers expected = on_cpu(tree, frame, record);
+  HostBackendOptions by_library;
+  by_library.has_library = by_library.is_reversed = true;
+  check_same(OnHost<double>(tree, record).answer(frame), expected, 1e-10);
+  check_same(OnHost<double>(tree, record, by_library).answer(frame), expected, 1e-10);
+  const Answers mixed = on_cpu(tree, frame, record, Precision::mixed);
+  check_same(OnHost<float>(tree, record).answer(frame), mixed, 2e-4);
+}
+
+void check_shape(const small::Shape& shape, unsigned seed) {
+  const EnergyTree tree = small::tree(shape, seed);
+  small::Box box(11, 5.0, tree, seed);
+  check_tree(tree, box.frame);
+}
+
+// Atoms of a box as a frame without shifts: images are ghosts, as an MD engine has them.
+struct WithGhosts {
+  explicit WithGhosts(const small::Box& box) : positions(box.positions), types(box.types), first{0} {
+    const ListView& list = box.frame.list;
+    for (int i = 0; i < box.frame.n_local; ++i) {
+      for (std::int64_t k = list.first[i]; k < list.first[i + 1]; ++k) index.push_back(atom(box, list.index[k], list.shift + 3 * k));
+      first.push_back(static_cast<std::int64_t>(index.size()));
+    }
+    frame = box.frame;
+    frame.positions = positions.data(), frame.types = types.data(), frame.cell = nullptr;
+    frame.n_ghost = static_cast<int>(types.size()) - frame.n_local;
+    frame.list = ListView(frame.n_local, first.data(), index.data(), nullptr);
+  }
+  WithGhosts(const WithGhosts&) = delete;
+
+  int atom(const small::Box& box, int j, const int* shift) {
+    if (shift[0] == 0 && shift[1] == 0 && shift[2] == 0) return j;
+    for (int a = 0; a < 3; ++a) {
+      double x = box.positions[3 * static_cast<std::size_t>(j) + a];
+      for (int b = 0; b < 3; ++b) x += shift[b] * box.cell[3 * b + a];
+      positions.push_back(x);
+    }
+    types.push_back(box.types[j]);
+    return static_cast<int>(types.size()) - 1;
+  }
+
+  std::vector<double> positions;
+  std::vector<int> types, index;
+  std::vector<std::int64_t> first;
+  Frame frame;
+};
+
+}  // namespace
+
+TEST(device_one_and_two_sided) {
+  small::Shape shape;
+  check_shape(shape, 1);
+  shape.one_side = false;
+  check_shape(shape, 2);
+  shape.n_types = 3;
+  check_shape(shape, 3);
+  shape.n_types = 1;
+  check_shape(shape, 4);
+}
+
+TEST(device_widths_and_layers) {
+  small::Shape shape;
+  shape.embedding = {5, 10, 20}, shape.axis = 16, shape.fitting = {7, 14, 14}, shape.has_time_step = true;
+  check_shape(shape, 5);
+  shape.fitting = {};
+  check_shape(shape, 6);
+  shape.embedding = {4, 8}, shape.axis = 3, shape.fitting = {24, 5};  // the first layer has a skip
+  check_shape(shape, 7);
+  shape.fitting = {48};  // and a doubled one
+  check_shape(shape, 8);
+  shape.embedding = {25}, shape.axis = 25, shape.fitting = {3};
+  check_shape(shape, 9);
+  shape.embedding = {35, 140}, shape.axis = 4, shape.fitting = {70, 70};  // more than one tile of everything
+  check_shape(shape, 10);
+}
+
+TEST(device_parameters_and_activations) {
+  small::Shape shape;
+  shape.dim_fparam = 2, shape.dim_aparam = 3;
+  check_shape(shape, 10);
+  for (const Activation kind : {Activation::softplus, Activation::sigmoid, Activation::silu, Activation::gelu, Activation::silut,
+                                Activation::none}) {
+    shape.activation = kind;
+    check_shape(shape, 11);
+  }
+}
+
+TEST(device_exclusions) {
+  for (const bool one_side : {true, false}) {
+    small::Shape shape;
+    shape.one_side = one_side;
+    EnergyTree tree = small::tree(shape, 12);
+    tree.keep = {1, 0, 0, 1};
+    small::Box box(11, 5.0, tree, 12);
+    check_tree(tree, box.frame);
+    tree.pair_keep = {0, 1, 1, 1};
+    check_tree(tree, box.frame);
+    tree.pair_keep = {0, 0, 0, 0};
+    check_tree(tree, box.frame);
+  }
+}
+
+TEST(device_one_type_only_and_many_neighbours) {
+  EnergyTree tree = small::tree({}, 13);
+  tree.sel = {1, 2};
+  small::Box box(60, 7.0, tree, 13);  // rows of more than one tile
+  check_tree(tree, box.frame);
+  std::fill(box.types.begin(), box.types.end(), 1);
+  check_tree(tree, box.frame);
+}
+
+TEST(device_spectral_folded_and_expanded) {
+  for (const bool one_side : {true, false}) {
+    small::Shape shape;
+    shape.one_side = one_side;
+    const EnergyTree tree = small::tree(shape, 14);
+    small::Box box(11, 5.0, tree, 14);
+    for (const int ranks : {1, 3, 8}) {
+      const CompressionRecord record = spectral::record(tree, ranks, 0.5);
+      check_tree(tree, box.frame, &record);
+    }
+  }
+}
+
+// The plain evaluation itself, not only another engine.
+TEST(device_energies_are_those_of_the_plain_evaluation) {
+  const EnergyTree tree = small::tree({}, 15);
+  small::Box box(11, 5.0, tree, 15);
+  const Answers answers = OnHost<double>(tree, nullptr).answer(box.frame);
+  for (int i = 0; i < box.frame.n_local; ++i) {
+    CHECK_NEAR(answers.atom_energy[i], small::plain_energy(tree, box.frame, i), 1e-10);
+  }
+}
+
+TEST(device_ghosts_instead_of_shifts) {
+  const EnergyTree tree = small::tree({}, 16);
+  small::Box box(11, 5.0, tree, 16);
+  const WithGhosts ghosts(box);
+  CHECK(ghosts.frame.n_ghost > 0);
+  check_same(OnHost<double>(tree, nullptr).answer(ghosts.frame), on_cpu(tree, ghosts.frame), 1e-10);
+}
+
+// Threads in another order, other numbers of blocks, tables staged or not: the same bits.
+TEST(device_answers_do_not_depend_on_the_launch) {
+  const EnergyTree tree = small::tree({}, 17);
+  const CompressionRecord record = spectral::record(tree, 3, 0.5);
+  small::Box box(20, 6.0, tree, 17);
+  HostBackendOptions other;
+  other.is_reversed = true, other.most_blocks = 1000;
+  device::CallOptions plain;
+  plain.staged_bytes = 0;
+  for (const CompressionRecord* each : {static_cast<const CompressionRecord*>(nullptr), &record}) {
+    const Answers first = OnHost<double>(tree, each).answer(box.frame);
+    CHECK(is_identical(first, OnHost<double>(tree, each, other).answer(box.frame)));
+    CHECK(is_identical(first, OnHost<double>(tree, each, other, plain).answer(box.frame)));
+  }
+}
+
+TEST(device_chunks_add_up) {
+  const EnergyTree tree = small::tree({}, 18);
+  small::Box box(40, 6.5, tree, 18);
+  const Answers whole = OnHost<double>(tree, nullptr).answer(box.frame);
+  for (const std::int64_t bytes : {1, 40000, 200000}) {
+    device::CallOptions call;
+    call.work_bytes = bytes;
+    OnHost<double> small_chunks(tree, nullptr, {}, call);
+    check_same(small_chunks.answer(box.frame), whole, 1e-11);
+    CHECK(small_chunks.call().n_chunks() > 1);
+    CHECK(bytes > 1 || small_chunks.call().n_chunks() == 40);
+  }
+}
+
+TEST(device_chunk_plan) {
+  const std::vector<int> types = {1, 0, 1, 1, 0};
+  const std::vector<std::int64_t> first = {0, 10, 10, 25, 26, 30};
+  const device::ChunkPlan plan = device::plan_chunks(5, types.data(), 2, first.data(), 100, 10, 360);
+  CHECK(plan.chunks.size() == 3);
+  CHECK(plan.chunks[0].begin == 0 && plan.chunks[0].end == 2 && plan.chunks[0].n_entries == 10);
+  CHECK(plan.chunks[1].end == 4 && plan.chunks[1].n_entries == 16 && plan.chunks[2].end == 5);
+  CHECK((plan.order == std::vector<int>{1, 0, 2, 3, 4}));
+  CHECK((plan.chunks[0].first_row == std::vector<int>{0, 1, 2}));
+  CHECK(device::plan_chunks(0, nullptr, 2, first.data(), 1, 1, 1).chunks.empty());
+}
+
+TEST(device_no_atoms_and_lone_atoms) {
+  const EnergyTree tree = small::tree({}, 19);
+  const double positions[] = {0, 0, 0, 100, 0, 0};
+  const int types[] = {0, 1};
+  const std::int64_t first[] = {0, 0, 0};
+  Frame frame;
+  frame.n_local = 2, frame.positions = positions, frame.types = types;
+  frame.list = ListView(2, first, nullptr, nullptr);
+  check_same(OnHost<double>(tree, nullptr).answer(frame), on_cpu(tree, frame), 1e-12);
+  frame.n_local = 0, frame.n_ghost = 2, frame.list.n_centers = 0;
+  const Answers none = OnHost<double>(tree, nullptr).answer(frame);
+  CHECK(none.energy == 0 && none.forces == std::vector<double>(6, 0.0) && none.virial == std::vector<double>(9, 0.0));
+}
+
+TEST(device_list_is_turned_around) {
+  const EnergyTree tree = small::tree({}, 20);
+  small::Box box(30, 6.0, tree, 20);
+  for (const bool is_reversed : {false, true}) {
+    HostBackendOptions options;
+    options.is_reversed = is_reversed;
+    HostBackend backend(options);
+    device::DeviceFrame<HostBackend> frame(backend, tree.n_types);
+    frame.take(box.frame);
+    const device::DeviceList list = frame.list();
+    const device::TurnedList turned = frame.turned();
+    std::int64_t n = 0;
+    for (int j = 0; j < box.frame.n_local; ++j) {
+      for (std::int64_t k = turned.first[j]; k < turned.first[j + 1]; ++k, ++n) {
+        CHECK(list.neighbor[turned.entry[k]] == j);
+        CHECK(k == turned.first[j] || turned.entry[k - 1] < turned.entry[k]);
+      }
+      for (int t = 0; t < tree.n_types; ++t) {
+        const int* run = list.run + j * (tree.n_types + 1);
+        for (std::int64_t k = list.first[j] + run[t]; k < list.first[j] + run[t + 1]; ++k) CHECK(box.types[list.neighbor[k]] == t);
+      }
+    }
+    CHECK(n == list.first[box.frame.n_local]);
+  }
+}
+
+TEST(device_scan_of_more_than_one_tile) {
+  const int n = 5000;
+  HostBackend backend;
+  std::vector<int> count(n);
+  for (int k = 0; k < n; ++k) count[k] = k * 7 % 11;
+  std::vector<std::int64_t> expected(n + 1, 0), first(n + 1, -1);
+  std::partial_sum(count.begin(), count.end(), expected.begin() + 1);
+  backend.launch(device::ScanCounts{n, count.data(), first.data()}, 1);
+  CHECK(first == expected);
+  CHECK(std::count(count.begin(), count.end(), 0) == n);
+}
+
+// A list with a stamp is sent once; another stamp, other types or none make it new. Positions are always new.
+TEST(device_list_is_kept_while_its_stamp_is) {
+  const EnergyTree tree = small::tree({}, 21);
+  small::Box box(15, 5.5, tree, 21);
+  box.frame.list.stamp = 1;
+  OnHost<double> potential(tree, nullptr);
+  potential.answer(box.frame);
+  const std::int64_t version = potential.frame().version(), generation = potential.backend().generation();
+  for (double& x : box.positions) x += 0.01 * std::sin(17.0 * x);
+  check_same(potential.answer(box.frame), on_cpu(tree, box.frame), 1e-10);
+  CHECK(potential.frame().version() == version && potential.backend().generation() == generation);
+  box.types[0] = 1 - box.types[0];
+  check_same(potential.answer(box.frame), on_cpu(tree, box.frame), 1e-10);
+  CHECK(potential.frame().version() == version + 1);
+  box.frame.list.stamp = 2;
+  potential.answer(box.frame);
+  CHECK(potential.frame().version() == version + 2);
+  box.frame.list.stamp = 0;
+  potential.answer(box.frame);
+  CHECK(potential.frame().version() == version + 3);
+}
+
+TEST(device_computes_what_is_wanted_only) {
+  const EnergyTree tree = small::tree({}, 22);
+  small::Box box(11, 5.0, tree, 22);
+  const Answers all = OnHost<double>(tree, nullptr).answer(box.frame);
+  OnHost<double> potential(tree, nullptr);
+  double energy = 0;
+  potential.evaluate(box.frame, {&energy, nullptr, nullptr, nullptr, nullptr});
+  const std::int64_t n_for_energy = potential.backend().n_launches();
+  CHECK(energy == all.energy);
+  std::vector<double> forces(all.forces.size()), virial(9), atom_virial(all.atom_virial.size());
+  potential.evaluate(box.frame, {nullptr, forces.data(), nullptr, nullptr, nullptr});
+  CHECK(forces == all.forces);
+  CHECK(potential.backend().n_launches() - n_for_energy > n_for_energy);
+  potential.evaluate(box.frame, {nullptr, nullptr, virial.data(), nullptr, nullptr});
+  CHECK(virial == all.virial);
+  potential.evaluate(box.frame, {nullptr, nullptr, nullptr, nullptr, atom_virial.data()});
+  CHECK(atom_virial == all.atom_virial);
+}
+
+TEST(device_reports_pairs_it_cannot_answer) {
+  const EnergyTree tree = small::tree({}, 23);
+  CompressionRecord record;
+  record.tolerance = 1e-6, record.table_tolerance = 1e-12, record.shortest = 2.2;
+  small::Box box(11, 5.0, tree, 23, 1.0);
+  Answers answers(box.frame);
+  CHECK(OnHost<double>(tree, &record).evaluate(box.frame, answers.result()).is_outside);
+  CHECK(!OnHost<double>(tree, nullptr).evaluate(box.frame, answers.result()).is_outside);
+  std::copy_n(box.positions.begin(), 3, box.positions.begin() + 3);
+  CHECK(OnHost<double>(tree, nullptr).evaluate(box.frame, answers.result()).is_too_close);
+}
+
+TEST(device_out_of_memory_makes_chunks_smaller_and_then_says_so) {
+  const EnergyTree tree = small::tree({}, 24);
+  small::Box box(200, 11.0, tree, 24);
+  const Answers expected = on_cpu(tree, box.frame);
+  OnHost<double> roomy(tree, nullptr);
+  roomy.answer(box.frame);
+  HostBackendOptions tight;
+  tight.most_bytes = roomy.backend().bytes() - roomy.call().work_bytes() / 2;
+  OnHost<double> potential(tree, nullptr, tight);
+  check_same(potential.answer(box.frame), expected, 1e-10);
+  CHECK(potential.call().n_chunks() > 1);
+  tight.most_bytes = roomy.backend().bytes() - roomy.call().work_bytes();
+  OnHost<double> hopeless(tree, nullptr, tight);
+  CHECK_THROWS(hopeless.answer(box.frame), Error, "too little memory for 200 atoms");
+}
+
+// Several models on one frame, of two precisions, give what each gives alone.
+TEST(device_models_share_a_pass) {
+  const EnergyTree trees[] = {small::tree({}, 25), small::tree({}, 26)};
+  small::Box box(15, 5.5, trees[0], 25);
+  HostBackend backend;
+  const auto image = [](const EnergyTree& tree) { return FusedPlan<double>(tree, build_pair_basis(tree, nullptr), Isa::baseline); };
+  device::DeviceFrame<HostBackend> frame(backend, 2);
+  device::ForceCall<double, HostBackend> first(backend, device::make_image(image(trees[0])), {});
+  device::ForceCall<float, HostBackend> second(
+      backend, device::make_image(FusedPlan<float>(trees[1], build_pair_basis(trees[1], nullptr), Isa::baseline)), {});
+  device::PassMember<HostBackend>* const members[] = {&first, &second};
+  Answers a(box.frame), b(box.frame);
+  const Result results[] = {a.result(), b.result()};
+  device::FrameStatus status[2];
+  device::evaluate_pass(frame, members, 2, box.frame, results, status);
+  CHECK(is_identical(a, OnHost<double>(trees[0], nullptr).answer(box.frame)));
+  CHECK(is_identical(b, OnHost<float>(trees[1], nullptr).answer(box.frame)));
+}
