@@ -45,6 +45,14 @@ class AttentionOptions:
         }  # fmt: skip
 
 
+def over(x: Tensor, y: Tensor) -> Tensor:
+    """x / y for y with one number where x has a row; in training by the inverse, whose gradients are cheaper."""
+    if not torch.jit.is_scripting():
+        if x.requires_grad:
+            return x * torch.reciprocal(y)
+    return x / y
+
+
 class LayerNorm(nn.Module):
     """(x - mean) / sqrt(variance + eps) * w + b over the last axis, population variance."""
 
@@ -58,7 +66,7 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         centered = x - x.mean(dim=-1, keepdim=True)
         variance = (centered * centered).mean(dim=-1, keepdim=True)
-        return centered / torch.sqrt(variance + self.eps) * self.w + self.b
+        return over(centered, torch.sqrt(variance + self.eps)) * self.w + self.b
 
     @torch.jit.unused
     def serialize(self) -> dict[str, Any]:
@@ -75,7 +83,7 @@ class LayerNorm(nn.Module):
 
 def unit(x: Tensor) -> Tensor:
     """x / |x| along the last axis, with the norm kept from zero."""
-    return x / torch.clamp(torch.linalg.vector_norm(x, dim=-1, keepdim=True), min=1e-12)
+    return over(x, torch.clamp(torch.linalg.vector_norm(x, dim=-1, keepdim=True), min=1e-12))
 
 
 def slot_softmax(logits: Tensor, seen: Tensor, n_empty: Tensor, smooth: bool) -> Tensor:
@@ -89,7 +97,7 @@ def slot_softmax(logits: Tensor, seen: Tensor, n_empty: Tensor, smooth: bool) ->
     total = weights.sum(dim=-1, keepdim=True)
     if smooth:
         total = total + n_empty * torch.exp(-20.0 - top)
-    return weights / torch.where(total > 0, total, torch.ones_like(total))
+    return over(weights, torch.where(total > 0, total, torch.ones_like(total)))
 
 
 class AttentionLayer(nn.Module):

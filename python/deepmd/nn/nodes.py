@@ -26,7 +26,13 @@ import torch
 from torch import Tensor, nn
 
 from deepmd import _kernels
+from deepmd.errors import EngineError
 
+if not hasattr(_kernels, "AngleBasis"):
+    raise EngineError(
+        "The compiled module deepmd._kernels is older than the Python files beside it; install the package again with "
+        "`pip install .`"
+    )
 log = logging.getLogger(__name__)
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-5}
 """Largest interpolation error of an embedding, relative to the largest value on the interval."""
