@@ -108,6 +108,10 @@ def test_every_door_gives_the_judge_s_numbers(door, name, case, judged, table, t
         request.getfixturevalue("plugin")
     if door == "ASE":
         pytest.importorskip("ase")
+    if "cuda" in door and name in PAIRS:
+        with pytest.raises(Exception, match="the only one with kernels for a GPU"):
+            DOORS[door](case, tmp_path)
+        return
     results = DOORS[door](case, tmp_path)
     assert results, "the door ran no frame"
     problems = []

@@ -105,8 +105,12 @@ struct RaggedList {
     }
   }
   deepmd_list view() const {
-    deepmd_list list = {sizeof(deepmd_list), static_cast<int>(first.size()) - 1, first.data(), index.data(), nullptr,
-                        owners.empty() ? nullptr : owners.data()};
+    deepmd_list list{};
+    list.size = sizeof(list);
+    list.n_centers = static_cast<int>(first.size()) - 1;
+    list.first = first.data();
+    list.index = index.data();
+    list.owners = owners.empty() ? nullptr : owners.data();
     return list;
   }
   void assign_owners(const InputNlist& list, const KeptAtoms& kept) {

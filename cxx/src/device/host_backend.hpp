@@ -45,9 +45,14 @@ class HostBackend {
   std::int64_t bytes() const { return bytes_; }
   std::int64_t n_launches() const { return n_launches_; }
 
-  void upload(void* to, const void* from, std::int64_t bytes) { std::memcpy(to, from, static_cast<std::size_t>(bytes)); }
-  void download(void* to, const void* from, std::int64_t bytes) { std::memcpy(to, from, static_cast<std::size_t>(bytes)); }
-  void clear(void* p, std::int64_t bytes) { std::memset(p, 0, static_cast<std::size_t>(bytes)); }
+  // Nothing may come with a null pointer, which memcpy and memset do not take.
+  void upload(void* to, const void* from, std::int64_t bytes) {
+    if (bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
+  }
+  void download(void* to, const void* from, std::int64_t bytes) { upload(to, from, bytes); }
+  void clear(void* p, std::int64_t bytes) {
+    if (bytes > 0) std::memset(p, 0, static_cast<std::size_t>(bytes));
+  }
 
   template <class Body>
   void launch(const Body& body, std::int64_t n_blocks) {
