@@ -116,11 +116,16 @@ OpenedPath open_path(const ModelFile& file, const PathChoice& choice) {
   if (path == "script") return open_script(file, choice.device);
   const bool is_automatic = path == "auto", wants_gpu = choice.device.gpu_rank >= 0;
   std::string why_not, note;
-  if (path == "cuda" || (is_automatic && wants_gpu && has_device())) {
+  if (path == "cuda") {
     if (auto on_gpu = try_fused(file, true, is_mixed, choice.device, &why_not)) return std::move(*on_gpu);
-    note = "; the GPU is not used by the engine's own kernels: the model " + why_not;
+  } else if (is_automatic && wants_gpu && has_device()) {  // these kernels have not run on a GPU: docs/gpu.md
+    note = "; a GPU answers, which the path cuda would use";
   }
-  if (is_automatic && !is_mixed && wants_gpu && has_gpu()) return open_script(file, choice.device);
+  if (is_automatic && !is_mixed && wants_gpu && has_gpu()) {
+    OpenedPath opened = open_script(file, choice.device);
+    opened.note = note;
+    return opened;
+  }
   if (path != "cuda") {
     if (auto fused = try_fused(file, false, is_mixed, choice.device, &why_not)) {
       fused->note = note;
