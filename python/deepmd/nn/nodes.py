@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 from deepmd import _kernels
 from deepmd.errors import EngineError
+from deepmd.nn.compiled import pieces
 
-if not hasattr(_kernels, "AngleBasis"):
+if not hasattr(_kernels, "Slots"):
     raise EngineError(
         "The compiled module deepmd._kernels is older than the Python files beside it; install the package again with "
         "`pip install .`"
@@ -278,11 +279,14 @@ class Nodes:
 
     def __init__(self, model: nn.Module, shortest: float, n_nodes: int = FIRST_N_NODES):
         self.parts: list[OnNodes] = []
+        self._pieces: list[Any] = []
         for module, extra in node_parts(model):
             kind, n = (OnCouples, 4 * n_nodes) if module.node_shape().couples else (OnNodes, n_nodes)
             self.parts.append(kind(module, extra, shortest, n))
 
     def __enter__(self) -> Nodes:
+        self._pieces.append(pieces())
+        self._pieces[-1].__enter__()
         for part in self.parts:
             if part.active:
                 part.module.forward = part
@@ -291,6 +295,7 @@ class Nodes:
     def __exit__(self, *error: object) -> None:
         for part in self.parts:
             part.module.__dict__.pop("forward", None)
+        self._pieces.pop().__exit__(None, None, None)
 
     def error(self) -> float:
         """The largest of all parts."""

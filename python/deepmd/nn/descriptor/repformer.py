@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from deepmd.nn.activation import Activation
+from deepmd.nn.compiled import serve, weighed
 from deepmd.nn.attention import SHIFT, LayerNorm, slot_softmax
 from deepmd.nn.layers import Dense, load_into, to_numpy
 from deepmd.nn.ragged import take
@@ -39,6 +40,7 @@ class PairAttention(nn.Module):
         super().__init__()
         self.hidden, self.n_heads = int(args["attn2_hidden"]), int(args["attn2_nhead"])
         self.has_gate, self.smooth = bool(args["attn2_has_gate"]), smooth
+        self.n_total = int(args["nsel"])
         self.mapqk = linear(int(args["g2_dim"]), 2 * self.hidden * self.n_heads, dtype, False)
         self.shift = SHIFT
 
@@ -46,7 +48,11 @@ class PairAttention(nn.Module):
         n, n_slots = g2.shape[0], g2.shape[1]
         qk = self.mapqk(g2).reshape(n, n_slots, self.hidden, 2 * self.n_heads).permute(0, 3, 1, 2)
         q, k = qk.split(self.n_heads, dim=1)
-        logits = torch.matmul(q, k.transpose(2, 3)) / self.hidden**0.5
+        logits = torch.matmul(q * self.hidden**-0.5, k.transpose(2, 3))
+        if not torch.jit.is_scripting():
+            if serve(logits):
+                return weighed(logits, mask, w, h2, n_total=self.n_total, smooth=self.smooth, gated=self.has_gate,
+                               directed=True, scale=3.0**-0.5)  # fmt: skip
         hh = torch.bmm(h2, h2.transpose(1, 2)).unsqueeze(1)
         if self.has_gate:
             logits = logits * hh
