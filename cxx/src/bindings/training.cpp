@@ -207,6 +207,45 @@ void define_form(py::class_<Ends>& ends_class) {
   }, py::arg("d").noconvert(), py::arg("h").noconvert());
 }
 
+// u [n_first][width], a [n][width], b [n_second][width]: any two of them.
+template <class Real>
+void define_product(py::class_<Ends>& ends_class) {
+  const auto expect_rows = [](const Rows<Real>& x, std::int64_t n, const Rows<Real>& y, std::int64_t m) {
+    expect(x.ndim() == 2 && y.ndim() == 2 && x.shape(0) == n && y.shape(0) == m && x.shape(1) == y.shape(1),
+           "products: wrong shapes");
+  };
+  ends_class.def("product_by_first", [expect_rows](const Ends& e, const Rows<Real>& a, const Rows<Real>& b) {
+    expect_rows(a, e.first.size(), b, e.n_second);
+    auto u = table<Real>(e.n_first, a.shape(1));
+    Real* out = u.mutable_data();
+    {
+      Release release;
+      deepmd::product_by_first(e.view(a.shape(1)), a.data(), b.data(), out);
+    }
+    return u;
+  }, py::arg("a").noconvert(), py::arg("b").noconvert());
+  ends_class.def("product_by_row", [expect_rows](const Ends& e, const Rows<Real>& u, const Rows<Real>& b) {
+    expect_rows(u, e.n_first, b, e.n_second);
+    auto a = table<Real>(e.first.size(), u.shape(1));
+    Real* out = a.mutable_data();
+    {
+      Release release;
+      deepmd::product_by_row(e.view(u.shape(1)), u.data(), b.data(), out);
+    }
+    return a;
+  }, py::arg("u").noconvert(), py::arg("b").noconvert());
+  ends_class.def("product_by_second", [expect_rows](const Ends& e, const Rows<Real>& u, const Rows<Real>& a) {
+    expect_rows(u, e.n_first, a, e.first.size());
+    auto b = table<Real>(e.n_second, u.shape(1));
+    Real* out = b.mutable_data();
+    {
+      Release release;
+      deepmd::product_by_second(e.view(u.shape(1)), u.data(), a.data(), out);
+    }
+    return b;
+  }, py::arg("u").noconvert(), py::arg("a").noconvert());
+}
+
 template <class Real>
 deepmd::Normalise rows_like(const Rows<Real>& x, bool centred, double eps) {
   expect(x.ndim() == 2, "normalise: expected a table");
@@ -322,6 +361,7 @@ void define_for(py::module_& m, py::class_<deepmd::Curve>& curve, py::class_<End
   define_curves<Real>(curve);
   define_messages<Real>(curve);
   define_form<Real>(ends);
+  define_product<Real>(ends);
   define_normalise<Real>(m);
   define_attention<Real>(slots);
 }

@@ -75,6 +75,22 @@ DEEPMD_INLINE void values_body(const Messages& m, int n_rows, const Real* d, con
   }
 }
 
+// target[index[k]] += left[i_k] right[j_k] for rows; an index that is null counts.
+struct Indices {
+  const std::int64_t *target, *left, *right;
+};
+
+DEEPMD_INLINE std::int64_t at(const std::int64_t* index, std::int64_t k) { return index ? index[k] : k; }
+
+template <class Real>
+DEEPMD_INLINE void product_body(const Messages& m, const Indices& i, const Real* left, const Real* right, Real* target) {
+  for (std::int64_t k = 0; k < m.n; ++k) {
+    const Real *a = left + at(i.left, k) * m.width, *b = right + at(i.right, k) * m.width;
+    Real* __restrict to = target + at(i.target, k) * m.width;
+    for (std::int64_t c = 0; c < m.width; ++c) to[c] += a[c] * b[c];
+  }
+}
+
 // One version for each number type and instruction set.
 #define DEEPMD_MESSAGES(Real)                                                                                         \
   DEEPMD_CLONES void gather(const Messages& m, std::int64_t begin, std::int64_t end, const Real* own, const Real* p,  \
@@ -93,6 +109,10 @@ DEEPMD_INLINE void values_body(const Messages& m, int n_rows, const Real* d, con
   }                                                                                                                   \
   DEEPMD_CLONES void values(const Messages& m, int n_rows, const Real* d, const Real* h, Real* g) {                   \
     values_body(m, n_rows, d, h, g);                                                                                  \
+  }                                                                                                                   \
+  DEEPMD_CLONES void product(const Messages& m, const Indices& i, const Real* left, const Real* right,                \
+                             Real* target) {                                                                          \
+    product_body(m, i, left, right, target);                                                                          \
   }
 DEEPMD_MESSAGES(double)
 DEEPMD_MESSAGES(float)
@@ -158,7 +178,28 @@ void form_by_values(const Messages& m, int n_rows, const Real* d, const Real* h,
   values(m, n_rows, d, h, g);
 }
 
+template <class Real>
+void product_by_first(const Messages& m, const Real* a, const Real* b, Real* u) {
+  std::fill(u, u + m.n_first * m.width, Real(0));
+  product(m, {m.first, nullptr, m.second}, a, b, u);
+}
+
+template <class Real>
+void product_by_row(const Messages& m, const Real* u, const Real* b, Real* a) {
+  std::fill(a, a + m.n * m.width, Real(0));
+  product(m, {nullptr, m.first, m.second}, u, b, a);
+}
+
+template <class Real>
+void product_by_second(const Messages& m, const Real* u, const Real* a, Real* b) {
+  std::fill(b, b + m.n_second * m.width, Real(0));
+  product(m, {m.second, m.first, nullptr}, u, a, b);
+}
+
 #define DEEPMD_INSTANCES(Real)                                                                                       \
+  template void product_by_first(const Messages&, const Real*, const Real*, Real*);                                  \
+  template void product_by_row(const Messages&, const Real*, const Real*, Real*);                                    \
+  template void product_by_second(const Messages&, const Real*, const Real*, Real*);                                 \
   template void message_values(const Curve&, const Messages&, const Real*, const Real*, const Real*, Real*, Real*);   \
   template void message_slopes(const Curve&, const Messages&, const Real*, const Real*, Real*, Real*, Real*);         \
   template void message_bends(const Curve&, const Messages&, const Real*, const Real*, const MessageTangent<Real>&,   \

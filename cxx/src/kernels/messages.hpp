@@ -43,4 +43,12 @@ void form_by_rows(const Messages& m, int n_rows, const Real* d, const Real* g, R
 template <class Real>
 void form_by_values(const Messages& m, int n_rows, const Real* d, const Real* h, Real* g);
 
+// The form sum_k sum_c u[first[k]][c] a[k][c] b[second[k]][c], and its derivative by each of the three.
+template <class Real>
+void product_by_first(const Messages& m, const Real* a, const Real* b, Real* u);
+template <class Real>
+void product_by_row(const Messages& m, const Real* u, const Real* b, Real* a);
+template <class Real>
+void product_by_second(const Messages& m, const Real* u, const Real* a, Real* b);
+
 }  // namespace deepmd

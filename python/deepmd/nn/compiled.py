@@ -197,6 +197,57 @@ class FormValues(torch.autograd.Function):
         return by_d, FormRows.apply(d, u, ctx.ends) if ctx.needs_input_grad[1] else None, None
 
 
+class ProductSums(torch.autograd.Function):
+    """u[i] = sum of a[k] b[second[k]] over the k with first[k] = i, element by element, [n_first, width].
+
+    With `ProductRows` and `ProductValues` again the derivatives of one form.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, ends: Any) -> Tensor:
+        ctx.ends = ends
+        ctx.save_for_backward(a, b)
+        return torch.from_numpy(ends.product_by_first(array(a), array(b)))
+
+    @staticmethod
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
+        a, b = ctx.saved_tensors
+        by_a = ProductRows.apply(d, b, ctx.ends) if ctx.needs_input_grad[0] else None
+        return by_a, ProductValues.apply(d, a, ctx.ends) if ctx.needs_input_grad[1] else None, None
+
+
+class ProductRows(torch.autograd.Function):
+    """a[k] = u[first[k]] b[second[k]]"""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, b: Tensor, ends: Any) -> Tensor:
+        ctx.ends = ends
+        ctx.save_for_backward(u, b)
+        return torch.from_numpy(ends.product_by_row(array(u), array(b)))
+
+    @staticmethod
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
+        u, b = ctx.saved_tensors
+        by_u = ProductSums.apply(d, b, ctx.ends) if ctx.needs_input_grad[0] else None
+        return by_u, ProductValues.apply(u, d, ctx.ends) if ctx.needs_input_grad[1] else None, None
+
+
+class ProductValues(torch.autograd.Function):
+    """b[j] = sum of u[first[k]] a[k] over the k with second[k] = j"""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, a: Tensor, ends: Any) -> Tensor:
+        ctx.ends = ends
+        ctx.save_for_backward(u, a)
+        return torch.from_numpy(ends.product_by_second(array(u), array(a)))
+
+    @staticmethod
+    def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
+        u, a = ctx.saved_tensors
+        by_u = ProductSums.apply(a, d, ctx.ends) if ctx.needs_input_grad[0] else None
+        return by_u, ProductRows.apply(u, d, ctx.ends) if ctx.needs_input_grad[1] else None, None
+
+
 class Normalised(torch.autograd.Function):
     """Rows of unit length, or centred ones of unit variance; x [n, width]."""
 
