@@ -3,7 +3,7 @@
 Training on forces differentiates a gradient, so that a chain of small operations of torch is gone through some six
 times; each piece here is one loop forwards, one for the gradient and one for the derivative of that gradient
 (cxx/src/kernels: curves, messages, normalise, attention). They serve while `pieces()` is entered, which the training
-engines do; outside it, in TorchScript, on a GPU and for small arrays the same formulas run by torch, which is the judge.
+engines do; outside it, in TorchScript, on a GPU and for small arrays torch runs the same formulas and is the judge.
 """
 
 from __future__ import annotations
