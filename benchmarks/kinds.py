@@ -28,7 +28,7 @@ from inputs import shared_data, water_systems
 from peer import peer_bin, peer_versions
 
 EXAMPLES = HERE.parent / "examples"
-STEPS, HEAVY, QUICK = 25, 8, 5
+STEPS, HEAVY, LIGHT, QUICK = 25, 8, 200, 5
 BATCH = re.compile(rb"[Bb]atch\s+(\d+):")
 MB = 1 << 20
 
@@ -41,6 +41,7 @@ class Kind:
     data: str = "water"
     changes: dict[str, Any] = field(default_factory=dict)
     heavy: bool = False
+    light: bool = False
 
 
 KINDS = {
@@ -57,16 +58,16 @@ KINDS = {
     "dpa2": Kind("descriptors/dpa2", heavy=True),
     "dpa3": Kind("descriptors/dpa3", heavy=True),
     "hybrid": Kind("descriptors/hybrid"),
-    "dipole": Kind("fittings/dipole", data="dipole"),
-    "polar": Kind("fittings/polar", data="polar"),
-    "dos": Kind("fittings/dos", data="dos"),
-    "property": Kind("fittings/property", data="property"),
+    "dipole": Kind("fittings/dipole", data="dipole", light=True),
+    "polar": Kind("fittings/polar", data="polar", light=True),
+    "dos": Kind("fittings/dos", data="dos", light=True),
+    "property": Kind("fittings/property", data="property", light=True),
     "spin": Kind("models/spin", data="spin"),
     "table beside a network": Kind("models/srtab"),
     "linear": Kind("models/linear"),
-    "pairwise_dprc": Kind("models/pairwise_dprc", data="dprc"),
+    "pairwise_dprc": Kind("models/pairwise_dprc", data="dprc", light=True),
     "multi-task": Kind("models/multi_task"),
-    "se_a_mask": Kind("models/se_a_mask", data="mask"),
+    "se_a_mask": Kind("models/se_a_mask", data="mask", light=True),
     "dipole_charge": Kind("models/dipole_charge"),
 }
 FOLDERS = {
@@ -222,7 +223,7 @@ def row_of(name: str, args: argparse.Namespace, folder: Path) -> list[str] | Non
         print(f"{name}: left out, its data are not here; set DEEPMD_SHARED_DATA", file=sys.stderr)
         return None
     config = settle(kind, folder / "settle", systems)
-    n = args.steps or (QUICK if args.quick else HEAVY if kind.heavy else STEPS)
+    n = args.steps or (QUICK if args.quick else HEAVY if kind.heavy else LIGHT if kind.light else STEPS)
     found: dict[str, list[Cost]] = {}
     reasons: dict[str, str] = {}
 

@@ -77,6 +77,8 @@ class OnNodes:
     """
 
     most = 512  # nodes
+    pair_cost = (1.0, 3.0)
+    """What a pair costs on the plain path beside an evaluation at a node, without forces and with them."""
 
     def __init__(self, module: nn.Module, extra: Callable[[], tuple[Any, ...]], shortest: float, n_nodes: int):
         self.module = module
@@ -183,7 +185,9 @@ class OnNodes:
     def __call__(
         self, vectors: Tensor, centers: Tensor, neighbors: Tensor, types: Tensor, n_centers: int, *more: Any
     ) -> Any:
-        found = self.sums(vectors, centers, neighbors, types, n_centers)
+        found = None
+        if not self.few(vectors, types, n_centers):
+            found = self.sums(vectors, centers, neighbors, types, n_centers)
         if found is None:
             return type(self.module).forward(self.module, vectors, centers, neighbors, types, n_centers, *more)
         b, present = found[0].to(self.module.dtype), list(found[1])
@@ -201,6 +205,12 @@ class OnNodes:
             begin += n
         t = torch.cat(blocks)
         return self.module.of_sums(t if order is None else t[torch.argsort(order)])
+
+    def few(self, vectors: Tensor, types: Tensor, n_centers: int) -> bool:
+        """Whether there are fewer pairs than evaluations at nodes would be made for them."""
+        own = 1 if self.shape.shared else len(torch.unique(types[:n_centers]))
+        others = len(torch.unique(types)) if self.shape.pooled else len(self.module.davg)
+        return len(vectors) * self.pair_cost[vectors.requires_grad] < own * others * self.n_nodes
 
     @torch.no_grad()
     def error(self) -> float:
@@ -241,6 +251,9 @@ class OnCouples(OnNodes):
     """The same for a module whose networks depend on c = A_j . A_k of couples of neighbours."""
 
     most = 4096
+
+    def few(self, vectors: Tensor, types: Tensor, n_centers: int) -> bool:
+        return False  # couples are many
 
     def prepare(self) -> None:
         module = self.module
