@@ -8,6 +8,7 @@ engines do; outside it, in TorchScript, on a GPU and for small arrays torch runs
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+log = logging.getLogger(__name__)
 CURVES = ("tanh", "sigmoid", "silu", "gelu", "silut")
 SMALL = 4096  # numbers, below which calling a piece costs more than it saves
 _entered = [0]
@@ -25,6 +27,9 @@ _entered = [0]
 @contextmanager
 def pieces() -> Iterator[None]:
     """Within it layers use their compiled pieces."""
+    if not available():
+        yield
+        return
     _entered[0] += 1
     try:
         yield
@@ -54,6 +59,16 @@ def kernels() -> Any:
     from deepmd import _kernels
 
     return _kernels
+
+
+@cache
+def available() -> bool:
+    """Whether the compiled module has the pieces."""
+    found = hasattr(kernels(), "Slots")
+    if not found:
+        log.warning("the compiled module is older than the Python files beside it, and layers run without compiled "
+                    "pieces; install the package again with `pip install .`")  # fmt: skip
+    return found
 
 
 def array(x: Tensor) -> np.ndarray:

@@ -29,7 +29,7 @@ from deepmd import _kernels
 from deepmd.errors import EngineError
 from deepmd.nn.compiled import pieces
 
-if not hasattr(_kernels, "Slots"):
+if not hasattr(_kernels, "AngleBasis"):
     raise EngineError(
         "The compiled module deepmd._kernels is older than the Python files beside it; install the package again with "
         "`pip install .`"
