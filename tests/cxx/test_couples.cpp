@@ -1,4 +1,5 @@
 // Descriptors of couples of neighbours (se_e3) on the fused engine.
+#include <cmath>
 #include <cstdlib>
 
 #include "core/error.hpp"
@@ -201,5 +202,28 @@ TEST(couples_of_lone_atoms_and_of_one_neighbour) {
     frame.n_local = 0, frame.n_ghost = 3, frame.list = ListView(0, first, index, nullptr);
     const Answers none = evaluate(*potential, frame);
     CHECK(none.energy == 0 && none.forces == std::vector<double>(9, 0.0) && none.virial == std::vector<double>(9, 0.0));
+  }
+}
+
+// A crowd around one atom, and other frames before and after: what a frame leaves behind must not be seen.
+TEST(couples_of_many_neighbours_and_of_changing_frames) {
+  for (const small::Shape& shape : kShapes) {
+    const EnergyTree tree = small::tree(shape, 69);
+    const CompressionRecord record = until(1.0, 1e-11);
+    small::Box few(11, 5.0, tree, 69), crowd(90, 5.0, tree, 70, 0.6), none(1, 30.0, tree, 71);
+    for (const Precision precision : {Precision::float64, Precision::mixed}) {
+      const auto potential = make(tree, 2, precision, &record);
+      const Answers first = evaluate(*potential, few.frame), crowded = evaluate(*potential, crowd.frame);
+      CHECK(potential->n_outside() > 0);
+      evaluate(*potential, none.frame);
+      CHECK(is_identical(first, evaluate(*potential, few.frame)));
+      CHECK(is_identical(crowded, evaluate(*potential, crowd.frame)));
+      CHECK(is_identical(crowded, evaluate(*make(tree, 2, precision, &record), crowd.frame)));
+      if (precision == Precision::mixed) continue;
+      for (int i = 0; i < 90; i += 30) {
+        const double expected = small::plain_energy(tree, crowd.frame, i);
+        CHECK_NEAR(crowded.atom_energy[i], expected, 1e-9 * std::max(1.0, std::abs(expected)));
+      }
+    }
   }
 }

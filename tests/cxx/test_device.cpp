@@ -10,6 +10,7 @@
 #include "device/model_image.hpp"
 #include "model/fused_potential.hpp"
 #include "small_answers.hpp"
+#include "small_ghosts.hpp"
 #include "small_plain.hpp"
 #include "small_shapes.hpp"
 #include "spectral_basis.hpp"
@@ -81,38 +82,6 @@ void check_shape(const small::Shape& shape, unsigned seed) {
   check_tree(tree, box.frame);
 }
 
-// Atoms of a box as a frame without shifts: images are ghosts, as an MD engine has them.
-struct WithGhosts {
-  explicit WithGhosts(const small::Box& box) : positions(box.positions), types(box.types), first{0} {
-    const ListView& list = box.frame.list;
-    for (int i = 0; i < box.frame.n_local; ++i) {
-      for (std::int64_t k = list.first[i]; k < list.first[i + 1]; ++k) index.push_back(atom(box, list.index[k], list.shift + 3 * k));
-      first.push_back(static_cast<std::int64_t>(index.size()));
-    }
-    frame = box.frame;
-    frame.positions = positions.data(), frame.types = types.data(), frame.cell = nullptr;
-    frame.n_ghost = static_cast<int>(types.size()) - frame.n_local;
-    frame.list = ListView(frame.n_local, first.data(), index.data(), nullptr);
-  }
-  WithGhosts(const WithGhosts&) = delete;
-
-  int atom(const small::Box& box, int j, const int* shift) {
-    if (shift[0] == 0 && shift[1] == 0 && shift[2] == 0) return j;
-    for (int a = 0; a < 3; ++a) {
-      double x = box.positions[3 * static_cast<std::size_t>(j) + a];
-      for (int b = 0; b < 3; ++b) x += shift[b] * box.cell[3 * b + a];
-      positions.push_back(x);
-    }
-    types.push_back(box.types[j]);
-    return static_cast<int>(types.size()) - 1;
-  }
-
-  std::vector<double> positions;
-  std::vector<int> types, index;
-  std::vector<std::int64_t> first;
-  Frame frame;
-};
-
 }  // namespace
 
 TEST(device_one_and_two_sided) {
@@ -182,7 +151,7 @@ TEST(device_energies_are_those_of_the_plain_evaluation) {
 TEST(device_ghosts_instead_of_shifts) {
   const EnergyTree tree = small::tree({}, 16);
   small::Box box(11, 5.0, tree, 16);
-  const WithGhosts ghosts(box);
+  const small::WithGhosts ghosts(box);
   CHECK(ghosts.frame.n_ghost > 0);
   check_same(OnHost<double>(tree, nullptr).answer(ghosts.frame), on_cpu(tree, ghosts.frame), 1e-10);
 }

@@ -7,6 +7,7 @@
 #include "core/thread_team.hpp"
 #include "model/fused_potential.hpp"
 #include "fused_checks.hpp"
+#include "small_ghosts.hpp"
 #include "small_shapes.hpp"
 #include "spectral_basis.hpp"
 
@@ -259,34 +260,15 @@ TEST(fused_instruction_sets_agree) {
   unsetenv("DEEPMD_ISA");
 }
 
-// The same atoms with ghosts instead of shifts: an image of an atom becomes an atom of its own.
 TEST(fused_ghosts_instead_of_shifts) {
-  const EnergyTree tree = small::tree({}, 19);
-  small::Box box(11, 5.0, tree, 19);
-  std::vector<double> positions = box.positions;
-  std::vector<int> types = box.types, index, owner;
-  const NeighborList& list = box.neighbors.list();
-  for (std::size_t k = 0; k < list.index.size(); ++k) {
-    const int j = list.index[k], *shift = &list.shift[3 * k];
-    index.push_back(static_cast<int>(types.size()));
-    types.push_back(types[j]);
-    owner.push_back(j);
-    for (int a = 0; a < 3; ++a) {
-      positions.push_back(positions[3 * j + a] + shift[0] * box.cell[a] + shift[1] * box.cell[3 + a] + shift[2] * box.cell[6 + a]);
-    }
+  small::Shape with_couples;
+  with_couples.n_couples = 1;
+  for (const small::Shape& shape : {small::Shape{}, with_couples}) {
+    const EnergyTree tree = small::tree(shape, 19);
+    small::Box box(11, 5.0, tree, 19);
+    const small::WithGhosts ghosts(box);
+    check_same(evaluate(*make(tree), box.frame), ghosts.folded(evaluate(*make(tree, 3), ghosts.frame)), 1e-12);
   }
-  Frame frame;
-  frame.n_local = 11, frame.n_ghost = static_cast<int>(owner.size());
-  frame.positions = positions.data(), frame.types = types.data();
-  frame.list = ListView(11, list.first.data(), index.data(), nullptr);
-  const Answers with_shifts = evaluate(*make(tree), box.frame);
-  Answers with_ghosts = evaluate(*make(tree, 3), frame);
-  for (std::size_t g = 0; g < owner.size(); ++g) {
-    for (int a = 0; a < 3; ++a) with_ghosts.forces[3 * owner[g] + a] += with_ghosts.forces[3 * (11 + g) + a];
-    for (int a = 0; a < 9; ++a) with_ghosts.atom_virial[9 * owner[g] + a] += with_ghosts.atom_virial[9 * (11 + g) + a];
-  }
-  with_ghosts.forces.resize(33), with_ghosts.atom_virial.resize(99);
-  check_same(with_shifts, with_ghosts, 1e-12);
 }
 
 TEST(fused_frames_without_centres_or_neighbours) {

@@ -34,7 +34,7 @@ struct ProductLanes {
 // there, so the compiler is not to choose in which of the two it rounds twice.
 template <class Width>
 DEEPMD_INLINE double multiply_add(double x, double y, double z) {
-#if DEEPMD_HAS_VARIANTS
+#if DEEPMD_HAS_VARIANTS && !defined(__FMA__)
   if constexpr (Width::kBytes == Narrow::kBytes) return x * y + z;  // no such instruction
 #endif
   return __builtin_fma(x, y, z);
@@ -129,7 +129,7 @@ DEEPMD_INLINE void spend_channels(const SpendMoments<Real>& a, int channel) {
 #pragma GCC unroll 6
     for (int d = 0; d < kDegrees; ++d) {
       const Real moment = moments[d] + moments[kMoments + d];
-#pragma GCC unroll 4
+#pragma GCC unroll 5
       for (int v = 0; v < kVectors; ++v) sum[v] += load<V>(c + d * a.width + v * kLanes) * moment;
     }
   }
@@ -146,8 +146,10 @@ DEEPMD_INLINE void spend_moments_body(const SpendMoments<Real>& args) {
   const SpendMoments<Real> a = args;
   const int n_vectors = a.width / kLanes;
   int v = 0;
-  for (; v + 4 <= n_vectors; v += 4) spend_channels<V, 4>(a, v * kLanes);
-  if (n_vectors - v >= 2) spend_channels<V, 2>(a, v * kLanes), v += 2;
+  for (; v + 5 <= n_vectors; v += 5) spend_channels<V, 5>(a, v * kLanes);
+  if (n_vectors - v == 4) spend_channels<V, 4>(a, v * kLanes);
+  if (n_vectors - v == 3) spend_channels<V, 3>(a, v * kLanes);
+  if (n_vectors - v == 2) spend_channels<V, 2>(a, v * kLanes);
   if (n_vectors - v == 1) spend_channels<V, 1>(a, v * kLanes);
   for (int i = 0; i < a.n; ++i) {
     Real* moments = a.moments + static_cast<std::ptrdiff_t>(a.interval[i]) * kApart;
@@ -157,25 +159,34 @@ DEEPMD_INLINE void spend_moments_body(const SpendMoments<Real>& args) {
 
 template <class Width, class Real>
 DEEPMD_INLINE void slope_polynomials_body(const SlopePolynomials<Real>& args) {
-  using V = Vector<Real, Width::kBytes>;
-  constexpr int kLanes = Width::kBytes / sizeof(Real);
+  constexpr int kMost = Width::kBytes / sizeof(Real), kLanes = kMost < kMoments ? kMost : kMoments;
+  constexpr int kGroups = kMoments / kLanes;
+  using V = Vector<Real, kLanes * sizeof(Real)>;
   const SlopePolynomials<Real> a = args;
+  V degree[kGroups];
+  for (int d = 0; d < kMoments; ++d) degree[d / kLanes][d % kLanes] = Real(d + 1);
+  alignas(kAlignment) Real p[kMoments + kLanes] = {};  // coefficients of sum_m g[m] G_m
   for (int i = 0; i < a.n; ++i) {
     const std::ptrdiff_t interval = a.interval[i];
     const Real* c = a.table + interval * kDegrees * a.width;
-    V sum[kDegrees] = {};
+    V sum[kMoments] = {};
     for (int m = 0; m < a.width; m += kLanes) {
       const V g = load<V>(a.g + m);
 #pragma GCC unroll 6
       for (int d = 0; d < kDegrees; ++d) sum[d] += load<V>(c + d * a.width + m) * g;
     }
-    Real p[kDegrees + 1] = {};  // of sum_m g[m] G_m
-#pragma GCC unroll 6
-    for (int d = 0; d < kDegrees; ++d) p[d] = sum_of_lanes<V, kLanes>(sum[d]);
+    V own[kGroups];
+#pragma GCC unroll 4
+    for (int group = 0; group < kGroups; ++group) {
+      own[group] = sums_of_rows<V, kLanes>(sum + group * kLanes);
+      store(p + group * kLanes, own[group]);
+    }
     const Real steps = static_cast<Real>(a.first + static_cast<double>(interval));  // theta = (steps + u) / inverse_step
     Real* to = a.polynomials + interval * kMoments;
-#pragma GCC unroll 6
-    for (int d = 0; d < kDegrees; ++d) to[d] = Real(d + 1) * (steps * p[d + 1] + p[d]);
+#pragma GCC unroll 4
+    for (int group = 0; group < kGroups; ++group) {
+      store(to + group * kLanes, degree[group] * (load<V>(p + group * kLanes + 1) * steps + own[group]));
+    }
   }
 }
 

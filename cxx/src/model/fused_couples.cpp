@@ -66,7 +66,6 @@ CoupleRuns FusedCouples<Real>::runs(int k, const CoupleKind<Real>& kind) const {
 // Appends the touched intervals to the list and forgets which they were.
 template <class Real>
 void FusedCouples<Real>::list_intervals(int n_intervals) {
-  grow(intervals_, n_listed_ + static_cast<std::size_t>(n_intervals) + 1);
   for (std::size_t word = 0; word < static_cast<std::size_t>(n_intervals); word += kWord) {
     std::uint64_t any;
     std::memcpy(&any, &touched_[word], kWord);
@@ -88,6 +87,7 @@ void FusedCouples<Real>::sum_kind(int k, int number, Real* own) {
   sum.runs = runs(k, kind);
   if (sum.runs.j.n > 0 && sum.runs.k.n > 0) {
     double beyond = 0;
+    grow(intervals_, n_listed_ + static_cast<std::size_t>(kind.n_intervals) + 1);  // or moments could be left behind
     sum.moments = moments_.data(), sum.touched = touched_.data(), sum.beyond = &beyond;
     all_.kernels.sum_couples(sum);
     list_intervals(kind.n_intervals);

@@ -11,13 +11,15 @@ namespace deepmd {
 namespace {
 
 // Relative to the largest value: tables of files that are not compressed. A curve of the inverse distance is made of
-// several factors, whose rounding errors a fine table would reproduce.
+// several factors, whose rounding errors a fine table would reproduce; one of the product of two rows has a wide range.
 constexpr double kRounding = 1e-12, kRoundingOfProducts = 1e-10;
 // Tables of an uncompressed file reach to this share of the shortest pair of the training data, or to this distance
 // where that is unknown: closer pairs are answered by the networks.
-constexpr double kReach = 0.5;
-constexpr double kReachOfCouples = 0.8;  // as the range grows with its inverse square
-constexpr double kUnknownReach = 0.5;  // Angstrom
+struct Reach {
+  double share, unknown;  // of the shortest pair; in Angstrom
+};
+constexpr Reach kReach = {0.5, 0.5};
+constexpr Reach kReachOfCouples = {0.8, 0.8};  // as the range grows with the inverse square
 constexpr double kMargin = 1e-6;      // of the range, at both ends, for arguments that are off by rounding
 constexpr double kShortestRange = 0.1;  // of a table: on less, rounding would spoil the slopes
 constexpr double kLongestReach = 0.9;   // of the cutoff, for tables by inverse distance
@@ -72,13 +74,13 @@ void check_record(const EnergyTree& tree, const CompressionRecord& record) {
   }
 }
 
-double shortest_of(const EnergyTree& tree, const CompressionRecord* record, double reach = kReach) {
+double shortest_of(const EnergyTree& tree, const CompressionRecord* record, Reach reach) {
   if (record) return record->shortest;
-  return tree.min_pair_distance > 0 ? reach * tree.min_pair_distance : kUnknownReach;
+  return tree.min_pair_distance > 0 ? reach.share * tree.min_pair_distance : reach.unknown;
 }
 
 bool has_products(const EnergyTree& tree) {
-  return std::any_of(tree.descriptors.begin(), tree.descriptors.end(),
+  return !tree.couples.empty() || std::any_of(tree.descriptors.begin(), tree.descriptors.end(),
                      [](const PairDescriptor& each) { return each.kind == RowKind::by_inverse; });
 }
 
@@ -124,6 +126,7 @@ QuinticTable<double> table_of(const EnergyTree& tree, const Curve& curve, double
 // Tables of all kinds of a descriptor of couples, empty ones for kinds that do not count.
 void add_couple_tables(const EnergyTree& tree, const CoupleDescriptor& descriptor, const CompressionRecord* record,
                        PairBasis& made) {
+  const double tolerance = std::max(record ? record->table_tolerance : 0.0, kRoundingOfProducts);
   const double bound = std::max(descriptor.largest_product(shortest_of(tree, record, kReachOfCouples)), kShortestRange);
   for (int b = 0; b < descriptor.n_types; ++b) {
     for (int a = 0; a <= b; ++a) {
@@ -136,7 +139,7 @@ void add_couple_tables(const EnergyTree& tree, const CoupleDescriptor& descripto
       curve.evaluate = [&network](int n, const double* e, double* c, double* c1, double* c2) {
         evaluate_curve(network, n, e, c, c1, c2);
       };
-      made.couple_tables.back() = table_of(tree, curve, record ? record->table_tolerance : kRounding, made);
+      made.couple_tables.back() = table_of(tree, curve, tolerance, made);
     }
   }
 }
@@ -178,7 +181,7 @@ PairBasis build_pair_basis(const EnergyTree& tree, const CompressionRecord* reco
   for (std::size_t k = 0; k < n_networks; ++k) {
     const PairDescriptor& descriptor = descriptor_of(tree, static_cast<int>(k));
     made.ranks.push_back(made.spectral ? record->ranks[k] : descriptor.width);
-    const ArgumentRange range = argument_range(tree, static_cast<int>(k), shortest_of(tree, record));
+    const ArgumentRange range = argument_range(tree, static_cast<int>(k), shortest_of(tree, record, kReach));
     Curve curve = make_curve(descriptor, tree.curve(static_cast<int>(k)).network,
                              made.spectral ? &record->basis[k] : nullptr, made.ranks[k]);
     place_curve(descriptor, range, curve);
