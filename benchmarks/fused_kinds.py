@@ -63,11 +63,11 @@ def compressed(path: Path) -> Path:
     return made
 
 
-def call(path: Path, frame: dict, seconds: float, **choice: str) -> tuple[float, np.ndarray, str]:
+def call(file: Path, frame: dict, seconds: float, **choice: str) -> tuple[float, np.ndarray, str]:
     """Least processor time of a call in us per atom, the forces, and what the path says of itself."""
     from deepmd.core import Model
 
-    model, best, end = Model(str(path), gpu_rank=-1, **choice), float("inf"), time.monotonic() + seconds
+    model, best, end = Model(str(file), gpu_rank=-1, **choice), float("inf"), time.monotonic() + seconds
     for _ in range(3):
         result = model.evaluate(**frame)
     while time.monotonic() < end:
