@@ -1,7 +1,7 @@
 """Processor time of a force call by the fused and by the scripted path, for each kind of descriptor that both take.
 
-192 atoms of DFT water, 6 A, embedding 25-50-100 (se_e3: 4 A and 10-20-40), 16 columns, fitting 240-240-240, float64, one thread, no engine.
-Models are trained for a few steps only: this measures time, and the error of the fused path.
+192 atoms of DFT water, 6 A, embedding 25-50-100 (se_e3: 4 A and 10-20-40), 16 columns, fitting 240-240-240, float64,
+one thread, no engine. Models are trained for a few steps only: this measures time, and the error of the fused path.
 """
 
 from __future__ import annotations
