@@ -85,7 +85,7 @@ def test_chebyshev_polynomials_and_their_slopes():
 
 
 def test_a_step_on_a_gpu_mixes_no_devices_and_waits_for_nothing(jdata):
-    """With tensors that only know shape and device: whatever reads a number or mixes devices fails, as recording would."""
+    """With tensors that only know shape and device: what reads a number or mixes devices fails, as recording would."""
     model, loss, source = opened(jdata)
     part = Nodes(model, 0.7).parts[0]
     real = ResidentCache(source.cache, part, torch.device("cpu"), 1 << 30).batch(0, np.array([0, 1]))
@@ -107,7 +107,7 @@ def test_a_step_on_a_gpu_mixes_no_devices_and_waits_for_nothing(jdata):
 
 def test_a_whole_training_is_that_of_the_cpu(tmp_path, jdata, monkeypatch, caplog):
     run(tmp_path / "cpu", jdata)
-    monkeypatch.setenv("DEEPMD_GPU", "emulated")
+    monkeypatch.setenv("DEVICE", "emulated")
     with caplog.at_level("INFO", logger="deepmd"):
         run(tmp_path / "resident", changed(jdata, training__change_bias_after_training=False))
     assert "training on a GPU that is emulated on the CPU" in caplog.text
@@ -118,7 +118,7 @@ def test_a_whole_training_is_that_of_the_cpu(tmp_path, jdata, monkeypatch, caplo
 
 
 def test_a_resident_training_goes_on_bit_for_bit_and_moves_its_bias_at_the_end(tmp_path, jdata, monkeypatch):
-    monkeypatch.setenv("DEEPMD_GPU", "emulated")
+    monkeypatch.setenv("DEVICE", "emulated")
     jdata = changed(jdata, training__change_bias_after_training=True)
     run(tmp_path / "whole", jdata)
     run(tmp_path / "rest", jdata, restart=str(tmp_path / "whole" / "model.ckpt-3.pt"))
@@ -128,7 +128,7 @@ def test_a_resident_training_goes_on_bit_for_bit_and_moves_its_bias_at_the_end(t
 
 
 def test_what_the_gpu_does_not_train_goes_to_the_cpu_in_words(tmp_path, jdata, monkeypatch, caplog):
-    monkeypatch.setenv("DEEPMD_GPU", "emulated")
+    monkeypatch.setenv("DEVICE", "emulated")
     with caplog.at_level("INFO", logger="deepmd"):
         run(tmp_path / "a", changed(jdata, model__descriptor__activation_function="relu", training__numb_steps=1))
     assert "there is a GPU, but no kernels for descriptors other than se_e2_a" in caplog.text
@@ -136,7 +136,7 @@ def test_what_the_gpu_does_not_train_goes_to_the_cpu_in_words(tmp_path, jdata, m
 
 
 def test_a_gpu_that_disagrees_is_not_used(tmp_path, jdata, monkeypatch, caplog):
-    monkeypatch.setenv("DEEPMD_GPU", "emulated")
+    monkeypatch.setenv("DEVICE", "emulated")
     right = ResidentEngine.gradients
     monkeypatch.setattr(ResidentEngine, "gradients", lambda self, batch, h: 1.001 * right(self, batch, h))
     with caplog.at_level("INFO", logger="deepmd"):

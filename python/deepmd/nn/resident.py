@@ -1,12 +1,12 @@
 """Training of se_e2_a energies where the data stay on the device: frames once, then a step without host work.
 
-Per frame the device keeps B, the sums over neighbours (see `deepmd.nn.nodes`), and for each slot of a padded list the radial
-place z, the row R and their derivatives by the pair vector. With H = dE/dB a pair's gradient is
+Per frame the device keeps B, the sums over neighbours (see `deepmd.nn.nodes`), and for each slot of a padded list the
+radial place z, the row R and their derivatives by the pair vector. With H = dE/dB a pair's gradient is
 
     g_b = sum_a P_a dR_a/dv_b + (sum_a Q_a R_a) dz/dv_b,    P_a = sum_q H[a,q] T_q(z),  Q_a = sum_q H[a,q] T_q'(z),
 
-and a force is the sum of an atom's own pairs less those in which it is the neighbour, gathered in a fixed order. All of it
-is made of torch's operations on tensors of fixed shapes, so that it runs on any device, and a GPU can record the step.
+and a force is the sum of an atom's own pairs less those in which it is the neighbour, gathered in a fixed order. All is
+made of torch's operations on tensors of fixed shapes, so that it runs on any device, and a GPU can record the step.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class ResidentBatch:
 
     def inputs(self) -> list[Tensor]:
         """All tensors in a fixed order."""
-        return [*(getattr(self.frames, f.name) for f in fields(self.frames)), *(self.labels[k] for k in sorted(self.labels))]
+        return [*vars(self.frames).values(), *(self.labels[k] for k in sorted(self.labels))]
 
 
 def chebyshev(z: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -123,32 +123,37 @@ class ResidentCache:
         self._kept: OrderedDict[tuple[int, int], tuple[Frames, dict[str, Tensor]]] = OrderedDict()
         self._bytes = 0
         self._basis: tuple[Any, ...] = ()
-        self._widths: dict[int, np.ndarray] = {}  # of a system: slots of each type, and how often an atom is a neighbour
+        self._widths: dict[int, np.ndarray] = {}  # of a system: see `widths_of`, rounded up
 
     def batch(self, system: int, frames: np.ndarray) -> ResidentBatch:
         """The batch of some frames of a system."""
         singles = [self.source.single(system, int(frame)) for frame in frames]
-        self._refresh(system, singles)
+        new = [one for frame, one in zip(frames, singles, strict=True) if (system, int(frame)) not in self._kept]
+        self._refresh(system, new)
         parts = [self._single((system, int(frame)), one) for frame, one in zip(frames, singles, strict=True)]
         if self._basis != self.part.basis_key():  # one of these had closer pairs than those before
             return self.batch(system, frames)
         starts = np.searchsorted(singles[0].types, np.arange(len(self.part.module.davg) + 1))
-        blocks = tuple((t, int(starts[t]), int(starts[t + 1])) for t in range(len(starts) - 1) if starts[t] < starts[t + 1])
+        ends = list(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True))
+        blocks = tuple((t, begin, end) for t, (begin, end) in enumerate(ends) if begin < end)
         slots = (0, *np.cumsum(self._widths[system][:-1]).tolist())
-        joined = Frames(*(torch.cat([getattr(p[0], f.name) for p in parts]) for f in fields(Frames)))
-        labels = {key: torch.cat([p[1][key] for p in parts]) for key in parts[0][1]}
+        joined, labels = parts[0]
+        if len(parts) > 1:
+            joined = Frames(*(torch.cat([getattr(p[0], f.name) for p in parts]) for f in fields(Frames)))
+            labels = {key: torch.cat([p[1][key] for p in parts]) for key in labels}
         found = {key: all(one.found[key] for one in singles) for key in singles[0].found}
         origin = singles[0].origin + "".join(f", {one.origin.split()[-1]}" for one in singles[1:])
         return ResidentBatch(joined, labels, found, blocks, slots, origin)
 
-    def _refresh(self, system: int, singles: list[Batch]) -> None:
-        """Drops what was made for other nodes, or for narrower lists of this system."""
+    def _refresh(self, system: int, new: list[Batch]) -> None:
+        """Drops what was made for other nodes, or for lists that are too narrow for new frames of this system."""
         key = self.part.basis_key()
         if key != self._basis:
             self._kept.clear()
             self._bytes, self._basis = 0, key
-        needed = np.max([widths_of(one, len(self.part.module.davg)) for one in singles], axis=0)
-        known = self._widths.setdefault(system, np.full_like(needed, ROUND))
+        n_types = len(self.part.module.davg)
+        known = self._widths.setdefault(system, np.full(n_types + 1, ROUND))
+        needed = np.max([known, *(widths_of(one, n_types) for one in new)], axis=0)
         if (needed > known).any():
             self._widths[system] = np.maximum(known, -(-needed // ROUND) * ROUND)
             for stale in [one for one in self._kept if one[0] == system]:
@@ -232,10 +237,17 @@ def sums_of(batch: Batch, part: OnNodes) -> Tensor:
     if outside:
         part.widen(torch.from_numpy(batch.vectors))
         b, _ = part.basis(present).sum(pairs)
-    if not part.active:
-        raise TrainingError("the embedding networks have become too sharp for nodes, expected smooth ones; go on with "
-                            "--restart and the environment variable DEVICE=cpu")  # fmt: skip
+    refuse_sharp(part)
     return torch.from_numpy(b)
+
+
+def refuse_sharp(part: OnNodes) -> None:
+    """There is no plain path here."""
+    if not part.active:
+        raise TrainingError(
+            "the embedding networks have become too sharp for nodes, expected smooth ones; go on with --restart and "
+            "the environment variable DEVICE=cpu"
+        )
 
 
 def pair_values(part: OnNodes, vectors: Tensor, types_i: np.ndarray, types_j: np.ndarray) -> dict[str, Tensor]:
@@ -320,7 +332,9 @@ class ResidentEngine(AnyEngine):
             total.backward()
         return total.detach(), report
 
-    def differentiate(self, loss: Any, batch: Any, lr: float, parameters: list[Tensor]) -> tuple[float, dict[str, Any]]:
+    def differentiate(
+        self, loss: Any, batch: Any, lr: float, parameters: list[Tensor]
+    ) -> tuple[float, dict[str, Any]]:
         if self.device.type == "cuda":
             key = (batch.shape, self.part.basis_key())
             if key not in self._recorded:
@@ -335,13 +349,11 @@ class ResidentEngine(AnyEngine):
 
     def settle(self) -> None:
         super().settle()
-        if not self.part.active:
-            raise TrainingError("the embedding networks have become too sharp for nodes, expected smooth ones; go on with "
-                                "--restart and the environment variable DEVICE=cpu")  # fmt: skip
+        refuse_sharp(self.part)
 
 
 class Recorded:
-    """The step for batches of one shape as a CUDA graph: inputs are copied to where it reads, gradients stay where it writes."""
+    """The step for batches of one shape as a CUDA graph: inputs are copied to where it reads."""
 
     def __init__(self, engine: ResidentEngine, loss: Any, batch: ResidentBatch, parameters: list[Tensor]):
         self.lr = torch.zeros((), dtype=torch.float64, device=engine.device)

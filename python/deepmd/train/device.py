@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from deepmd.errors import InputError, TrainingError
+from deepmd.errors import TrainingError
 from deepmd.nn.nodes import Nodes
 from deepmd.nn.plain import AnyEngine
 from deepmd.nn.resident import ResidentCache, ResidentEngine, why_not
@@ -26,13 +26,11 @@ MEGA = 1 << 20
 
 def wanted() -> torch.device | None:
     """The GPU of this process; the CPU where that stands in for it in tests; None: an ordinary training on the CPU."""
-    word = os.environ.get("DEEPMD_GPU", "") or "auto"
-    if word not in ("auto", "off", "emulated"):
-        raise InputError(f"the environment variable DEEPMD_GPU is '{word}', expected auto, off or emulated")
-    if os.environ.get("DEVICE", "").lower() == "cpu" or word == "off":
-        return None
+    word = os.environ.get("DEVICE", "").lower()
     if word == "emulated":
         return torch.device("cpu")
+    if word == "cpu" or os.environ.get("DEEPMD_GPU", "") == "off":
+        return None
     return torch.device("cuda", own_device(torch.cuda.device_count())) if torch.cuda.is_available() else None
 
 
@@ -98,7 +96,8 @@ def settle(
 
 def _gradient(work: Callable[[], tuple[float, Any]], parameters: list[Any]) -> tuple[float, list[torch.Tensor]]:
     value, _ = work()
-    gradients = [torch.zeros(p.shape, dtype=p.dtype) if p.grad is None else p.grad.detach().cpu().clone() for p in parameters]
+    found = ((p, p.grad) for p in parameters)
+    gradients = [torch.zeros(p.shape, dtype=p.dtype) if g is None else g.detach().cpu().clone() for p, g in found]
     for parameter in parameters:
         parameter.grad = None
     return value, gradients

@@ -1,7 +1,7 @@
 """Several processes that train one model, as torchrun starts them.
 
-In each step every process draws the batches of all from the same stream, computes the gradient of its own one, and all go
-on with the mean. So weights are the same everywhere; statistics, files and messages are left to process 0.
+In each step every process draws the batches of all from the same stream and computes the gradient of its own; all go
+on with the mean. So weights are the same everywhere. Statistics, files and messages are left to process 0.
 
 Each exchange begins with a round of states: a process that fails says so in its place, and all end with its sentence.
 """
@@ -61,8 +61,10 @@ class Processes:
     def spread_sampler(self, sampler: Any) -> None:
         """Lets all processes draw as process 0 does. Raises TrainingError where the data are not the same."""
         if self.n > 1 and not sampler.load_state_dict(self.share(sampler.state_dict())):
-            raise TrainingError("the systems or their frames differ from those of process 0, expected the same data; give "
-                                "all machines the same files")  # fmt: skip
+            raise TrainingError(
+                "the systems or their frames differ from those of process 0, expected the same; give all machines the "
+                "same files"
+            )
 
     def compare(self, parameters: Sequence[Any], step: int) -> None:
         """Raises TrainingError where weights are not the same bits in all processes."""
@@ -72,8 +74,10 @@ class Processes:
         for parameter in parameters:
             digest.update(parameter.detach().cpu().numpy().tobytes())
         if len(set(self.gather(digest.hexdigest()))) > 1:
-            raise TrainingError(f"the weights of the processes differ at step {step}, expected equal bits; restart from the "
-                                "last checkpoint, and use machines of the same kind")  # fmt: skip
+            raise TrainingError(
+                f"the weights of the processes differ at step {step}, expected equal bits; restart from the last "
+                "checkpoint, and use machines of the same kind"
+            )
 
 
 class Several(Processes):
@@ -135,8 +139,8 @@ class Several(Processes):
         sentence = " ".join(str(error).split()) or type(error).__name__
         try:
             self._together(lambda: dist.all_reduce(torch.tensor([FAILED]), op=dist.ReduceOp.MAX))
-        except TrainingError:
-            return  # nobody is left to be told
+        except (TrainingError, Reported):
+            return  # somebody has died, and is no longer there to be told
         self._end(sentence)
         if self.rank > 0:
             error.args = (f"process {self.rank} of {self.n}: {sentence}", *error.args[1:])
@@ -161,8 +165,10 @@ class Several(Processes):
         except RuntimeError as error:
             if not _is_first_to_tell():
                 raise Reported("another process of this training has told that one has died") from error
-            raise TrainingError("a process of this training has ended without a word, expected all of them until the last "
-                                "step; see what the system says of it (memory?), and go on with --restart") from error  # fmt: skip
+            raise TrainingError(
+                "a process of this training has ended without a word, expected all of them until the last step; see "
+                "what the system says of it (memory?), and go on with --restart"
+            ) from error
 
 
 def _is_first_to_tell() -> bool:
@@ -177,7 +183,7 @@ def _is_first_to_tell() -> bool:
 def _number(name: str) -> int:
     text = os.environ.get(name, "")
     if not text.isdigit():
-        raise InputError(f"dp train: the environment variable {name} is '{text}', expected a number; start with torchrun")
+        raise InputError(f"dp train: the variable {name} is '{text}', expected a number; start with torchrun")
     return int(text)
 
 
@@ -215,7 +221,8 @@ def _join() -> Several:
         gradients = dist.new_group(backend="nccl") if local <= gpu_count() else None
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise TrainingError(f"dp train: the {n} processes do not find each other: {reason}; check torchrun's options") from error
+        text = f"dp train: the {n} processes do not find each other: {reason}; check torchrun's options"
+        raise TrainingError(text) from error
     return Several(rank, n, gradients)
 
 
