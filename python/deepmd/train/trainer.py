@@ -187,6 +187,7 @@ class Trainer:
     def train_step(self, batch: Batch, lr: float) -> dict[str, float]:
         """One optimiser step on a batch. Raises TrainingError, weights unchanged, if the loss is not finite."""
         setup = self.setup
+        setup.optimizer.zero_grad(set_to_none=True)  # of other tasks too
         loss, report = setup.engine.differentiate(setup.loss, batch, lr, self.parameters)
         if not math.isfinite(loss):
             raise self._broken(f"the loss is {loss}", batch)
