@@ -10,6 +10,7 @@
 #include "force.h"
 #include "neigh_list.h"
 #include "neighbor.h"
+#include "openmp_threads.hpp"
 #include "update.h"
 
 namespace deepmd {
@@ -26,6 +27,7 @@ void PairDeepMD::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
   const bool fresh = list_is_new();
   if (fresh) check_ghost_cutoff();
+  if (fresh && n_threads_ > 1 && comm->nthreads > 1) rest_openmp_threads();
   if (!special_checked_) {
     check_special_bonds();
     check_modifier();

@@ -23,7 +23,8 @@ run_logged() {
 
 minutes_since() { printf '%d min %02d s' $(((SECONDS - $1) / 60)) $(((SECONDS - $1) % 60)); }
 
-number_of_cores() { nproc 2>/dev/null || echo 1; }
+# nproc alone would answer with OMP_NUM_THREADS where that is set.
+number_of_cores() { env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc 2>/dev/null || echo 1; }
 
 # One digest of all files below the given paths, in a fixed order; it tells whether something has to be made again.
 digest_of() {

@@ -14,7 +14,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +199,10 @@ def choose_spectral(bench: Workbench) -> Candidate:
 
     model = deserialize(bench.frozen.tree).double()
     found_spectra = spectra(model.descriptor, bench.shortest)
+    if not found_spectra:
+        log.info("the descriptor has no sums over pairs that a basis could shorten: its tables are exact ones")
+        bench.options = replace(bench.options, exact=True)
+        return choose_exact(bench)
     table = min(max(SPECTRAL_TABLE * bench.tolerance, 1e-11), 1e-6)
 
     def with_ranks(ranks: list[int]) -> Candidate:

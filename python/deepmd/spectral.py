@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from deepmd.nn.descriptor.se_e3 import DescriptorSeE3
+
 N_SAMPLES = 2000  # points of e for each network
 SLOPE_WEIGHT = 0.3  # of dG/de beside G; between 0.1 and 1 the choice matters little
 
@@ -61,7 +63,12 @@ class Curve:
 
 
 def curves(descriptor: Any, shortest: float) -> list[Curve]:
-    """The curves of a torch descriptor that the fused engine takes, for pairs from `shortest` Angstrom on."""
+    """The curves of pairs of a torch descriptor that the fused engine takes, from `shortest` Angstrom on.
+
+    Sums over couples of neighbours have none: their cost hardly depends on the number of outputs.
+    """
+    if isinstance(descriptor, DescriptorSeE3):
+        return []
     if hasattr(descriptor, "parts"):
         return [curve for part in descriptor.parts for curve in curves(part, shortest)]
     if hasattr(descriptor, "block"):

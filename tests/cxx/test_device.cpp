@@ -1,7 +1,6 @@
 // What a GPU runs, run on the host: the same bodies and the same order of launches against the CPU's engine.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 
 #include "check.hpp"
@@ -10,47 +9,20 @@
 #include "device/host_backend.hpp"
 #include "device/model_image.hpp"
 #include "model/fused_potential.hpp"
-#include "small_models.hpp"
+#include "small_answers.hpp"
+#include "small_ghosts.hpp"
+#include "small_plain.hpp"
+#include "small_shapes.hpp"
 #include "spectral_basis.hpp"
 
 using namespace deepmd;
 using device::HostBackend;
 using device::HostBackendOptions;
+using small::Answers;
+using small::check_same;
+using small::is_identical;
 
 namespace {
-
-struct Answers {
-  explicit Answers(const Frame& frame)
-      : forces(3 * frame.n_all(), -7.0), virial(9, -7.0), atom_energy(frame.n_local, -7.0), atom_virial(9 * frame.n_all(), -7.0) {}
-  Result result() { return {&energy, forces.data(), virial.data(), atom_energy.data(), atom_virial.data()}; }
-  double energy = -7.0;
-  std::vector<double> forces, virial, atom_energy, atom_virial;
-};
-
-double largest(const std::vector<double>& a, const std::vector<double>& b) {
-  double most = 0;
-  for (std::size_t k = 0; k < a.size(); ++k) {
-    const double difference = std::abs(a[k] - b[k]);
-    most = difference <= most ? most : std::isnan(difference) ? INFINITY : difference;
-  }
-  return most;
-}
-
-void check_same(const Answers& a, const Answers& b, double tolerance) {
-  CHECK_NEAR(a.energy, b.energy, tolerance);
-  CHECK(largest(a.forces, b.forces) <= tolerance);
-  CHECK(largest(a.virial, b.virial) <= 10 * tolerance);
-  CHECK(largest(a.atom_energy, b.atom_energy) <= tolerance);
-  CHECK(largest(a.atom_virial, b.atom_virial) <= 10 * tolerance);
-}
-
-bool is_identical(const Answers& a, const Answers& b) {
-  const auto same = [](const std::vector<double>& x, const std::vector<double>& y) {
-    return std::memcmp(x.data(), y.data(), x.size() * sizeof(double)) == 0;
-  };
-  return a.energy == b.energy && same(a.forces, b.forces) && same(a.virial, b.virial) && same(a.atom_energy, b.atom_energy) &&
-         same(a.atom_virial, b.atom_virial);
-}
 
 // A model on the emulated device.
 template <class Real>
@@ -110,91 +82,38 @@ void check_shape(const small::Shape& shape, unsigned seed) {
   check_tree(tree, box.frame);
 }
 
-// Atoms of a box as a frame without shifts: images are ghosts, as an MD engine has them.
-struct WithGhosts {
-  explicit WithGhosts(const small::Box& box) : positions(box.positions), types(box.types), first{0} {
-    const ListView& list = box.frame.list;
-    for (int i = 0; i < box.frame.n_local; ++i) {
-      for (std::int64_t k = list.first[i]; k < list.first[i + 1]; ++k) index.push_back(atom(box, list.index[k], list.shift + 3 * k));
-      first.push_back(static_cast<std::int64_t>(index.size()));
-    }
-    frame = box.frame;
-    frame.positions = positions.data(), frame.types = types.data(), frame.cell = nullptr;
-    frame.n_ghost = static_cast<int>(types.size()) - frame.n_local;
-    frame.list = ListView(frame.n_local, first.data(), index.data(), nullptr);
-  }
-  WithGhosts(const WithGhosts&) = delete;
-
-  int atom(const small::Box& box, int j, const int* shift) {
-    if (shift[0] == 0 && shift[1] == 0 && shift[2] == 0) return j;
-    for (int a = 0; a < 3; ++a) {
-      double x = box.positions[3 * static_cast<std::size_t>(j) + a];
-      for (int b = 0; b < 3; ++b) x += shift[b] * box.cell[3 * b + a];
-      positions.push_back(x);
-    }
-    types.push_back(box.types[j]);
-    return static_cast<int>(types.size()) - 1;
-  }
-
-  std::vector<double> positions;
-  std::vector<int> types, index;
-  std::vector<std::int64_t> first;
-  Frame frame;
-};
-
 }  // namespace
 
 TEST(device_one_and_two_sided) {
-  small::Shape shape;
-  check_shape(shape, 1);
-  shape.one_side = false;
-  check_shape(shape, 2);
-  shape.n_types = 3;
-  check_shape(shape, 3);
-  shape.n_types = 1;
-  check_shape(shape, 4);
+  for (const auto& [shape, seed] : small::sides_and_types()) check_shape(shape, seed);
 }
 
 TEST(device_widths_and_layers) {
-  small::Shape shape;
-  shape.embedding = {5, 10, 20}, shape.axis = 16, shape.fitting = {7, 14, 14}, shape.has_time_step = true;
-  check_shape(shape, 5);
-  shape.fitting = {};
-  check_shape(shape, 6);
-  shape.embedding = {4, 8}, shape.axis = 3, shape.fitting = {24, 5};  // the first layer has a skip
-  check_shape(shape, 7);
-  shape.fitting = {48};  // and a doubled one
-  check_shape(shape, 8);
-  shape.embedding = {25}, shape.axis = 25, shape.fitting = {3};
-  check_shape(shape, 9);
-  shape.embedding = {35, 140}, shape.axis = 4, shape.fitting = {70, 70};  // more than one tile of everything
-  check_shape(shape, 10);
+  for (const auto& [shape, seed] : small::widths_and_layers()) check_shape(shape, seed);
+  small::Shape wide;
+  wide.embedding = {35, 140}, wide.axis = 4, wide.fitting = {70, 70};  // more than one tile of everything
+  check_shape(wide, 10);
 }
 
 TEST(device_parameters_and_activations) {
-  small::Shape shape;
-  shape.dim_fparam = 2, shape.dim_aparam = 3;
-  check_shape(shape, 10);
-  for (const Activation kind : {Activation::softplus, Activation::sigmoid, Activation::silu, Activation::gelu, Activation::silut,
-                                Activation::none}) {
-    shape.activation = kind;
-    check_shape(shape, 11);
-  }
+  for (const auto& [shape, seed] : small::parameters_and_activations()) check_shape(shape, seed);
 }
 
 TEST(device_exclusions) {
-  for (const bool one_side : {true, false}) {
-    small::Shape shape;
-    shape.one_side = one_side;
-    EnergyTree tree = small::tree(shape, 12);
-    tree.descriptors[0].keep = {1, 0, 0, 1};
+  for (const EnergyTree& tree : small::exclusions()) {
     small::Box box(11, 5.0, tree, 12);
     check_tree(tree, box.frame);
-    tree.pair_keep = {0, 1, 1, 1};
-    check_tree(tree, box.frame);
-    tree.pair_keep = {0, 0, 0, 0};
-    check_tree(tree, box.frame);
   }
+}
+
+TEST(device_refuses_couples_by_name) {
+  small::Shape shape;
+  shape.n_couples = 1;
+  const EnergyTree both = small::tree(shape, 13);
+  CHECK_THROWS(OnHost<double>(both, nullptr), Error, "has the descriptor se_e3");
+  shape.kinds = {};
+  const EnergyTree alone = small::tree(shape, 13);
+  CHECK_THROWS(OnHost<float>(alone, nullptr), Error, "has the descriptor se_e3");
 }
 
 TEST(device_one_type_only_and_many_neighbours) {
@@ -232,7 +151,7 @@ TEST(device_energies_are_those_of_the_plain_evaluation) {
 TEST(device_ghosts_instead_of_shifts) {
   const EnergyTree tree = small::tree({}, 16);
   small::Box box(11, 5.0, tree, 16);
-  const WithGhosts ghosts(box);
+  const small::WithGhosts ghosts(box);
   CHECK(ghosts.frame.n_ghost > 0);
   check_same(OnHost<double>(tree, nullptr).answer(ghosts.frame), on_cpu(tree, ghosts.frame), 1e-10);
 }

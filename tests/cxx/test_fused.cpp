@@ -1,83 +1,26 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 
 #include "check.hpp"
 #include "core/error.hpp"
 #include "core/thread_team.hpp"
 #include "model/fused_potential.hpp"
-#include "small_models.hpp"
+#include "fused_checks.hpp"
+#include "small_ghosts.hpp"
+#include "small_shapes.hpp"
 #include "spectral_basis.hpp"
 
 using namespace deepmd;
+using small::Answers;
+using small::check_model;
+using small::check_same;
+using small::evaluate;
+using small::is_identical;
+using small::largest;
+using small::make;
 
 namespace {
-
-struct Answers {
-  explicit Answers(const Frame& frame)
-      : forces(3 * frame.n_all()), virial(9), atom_energy(frame.n_local), atom_virial(9 * frame.n_all()) {}
-  Result result() { return {&energy, forces.data(), virial.data(), atom_energy.data(), atom_virial.data()}; }
-  double energy = 0;
-  std::vector<double> forces, virial, atom_energy, atom_virial;
-};
-
-std::unique_ptr<FusedPotential> make(const EnergyTree& tree, int n_threads = 1, Precision precision = Precision::float64,
-                                     const CompressionRecord* record = nullptr) {
-  return make_fused_potential(tree, build_pair_basis(tree, record), {precision, n_threads});
-}
-
-Answers evaluate(Potential& potential, const Frame& frame) {
-  Answers answers(frame);
-  potential.evaluate(frame, answers.result());
-  return answers;
-}
-
-double energy_of(Potential& potential, const Frame& frame) {
-  double energy;
-  potential.evaluate(frame, {&energy, nullptr, nullptr, nullptr, nullptr});
-  return energy;
-}
-
-// Atomic energies against the plain evaluation; forces and virial against differences of the energy.
-void check_model(const EnergyTree& tree, Potential& potential, small::Box& box, double tolerance, const EnergyTree* judged = nullptr) {
-  const Answers answers = evaluate(potential, box.frame);
-  double sum = 0;
-  for (int i = 0; i < box.frame.n_local; ++i) {
-    CHECK_NEAR(answers.atom_energy[i], small::plain_energy(judged ? *judged : tree, box.frame, i), tolerance);
-    sum += answers.atom_energy[i];
-  }
-  CHECK_NEAR(answers.energy, sum, 1e-10);
-  const double h = 1e-4;
-  for (std::size_t k = 0; k < std::min<std::size_t>(answers.forces.size(), 9); ++k) {
-    const double x = box.positions[k];
-    double difference = 0;
-    for (const double sign : {1.0, -1.0}) {
-      box.positions[k] = x + sign * h;
-      difference += sign * energy_of(potential, box.frame);  // the list has a skin
-    }
-    box.positions[k] = x;
-    CHECK_NEAR(answers.forces[k], -difference / (2 * h), 2e-6 + tolerance / h);
-  }
-  for (int a = 0; a < 3; ++a) {  // W = -dE/d(strain)
-    for (int b = 0; b < 3; ++b) {
-      double difference = 0;
-      const std::vector<double> positions = box.positions;
-      const std::vector<double> cell(box.cell, box.cell + 9);
-      for (const double sign : {1.0, -1.0}) {
-        for (std::size_t i = 0; i < positions.size(); i += 3) box.positions[i + a] = positions[i + a] + sign * h * positions[i + b];
-        for (int c = 0; c < 3; ++c) box.cell[3 * c + a] = cell[3 * c + a] + sign * h * cell[3 * c + b];
-        difference += sign * energy_of(potential, box.frame);
-      }
-      box.positions = positions;
-      std::copy(cell.begin(), cell.end(), box.cell);
-      CHECK_NEAR(answers.virial[3 * a + b], -difference / (2 * h), 2e-5 + 10 * tolerance / h);
-      double atoms = 0;
-      for (int i = 0; i < box.frame.n_local; ++i) atoms += answers.atom_virial[9 * i + 3 * a + b];
-      CHECK_NEAR(atoms, answers.virial[3 * a + b], 1e-10);
-    }
-  }
-}
 
 void check_shape(const small::Shape& shape, unsigned seed) {
   const EnergyTree tree = small::tree(shape, seed);
@@ -107,73 +50,26 @@ EnergyTree projected(EnergyTree tree, const CompressionRecord& record) {
   return tree;
 }
 
-double largest(const std::vector<double>& a, const std::vector<double>& b) {
-  double most = 0;
-  for (std::size_t k = 0; k < a.size(); ++k) most = std::max(most, std::abs(a[k] - b[k]));
-  return most;
-}
-
-void check_same(const Answers& a, const Answers& b, double tolerance) {
-  CHECK_NEAR(a.energy, b.energy, tolerance);
-  CHECK(largest(a.forces, b.forces) <= tolerance);
-  CHECK(largest(a.virial, b.virial) <= 10 * tolerance);
-  CHECK(largest(a.atom_energy, b.atom_energy) <= tolerance);
-  CHECK(largest(a.atom_virial, b.atom_virial) <= 10 * tolerance);
-}
-
-bool is_identical(const std::vector<double>& a, const std::vector<double>& b) {
-  return std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0;
-}
-
 }  // namespace
 
 TEST(fused_one_and_two_sided) {
-  small::Shape shape;
-  check_shape(shape, 1);
-  shape.one_side = false;
-  check_shape(shape, 2);
-  shape.n_types = 3;
-  check_shape(shape, 3);
-  shape.n_types = 1;
-  check_shape(shape, 4);
+  for (const auto& [shape, seed] : small::sides_and_types()) check_shape(shape, seed);
 }
 
 TEST(fused_widths_and_layers) {
-  small::Shape shape;
-  shape.embedding = {5, 10, 20}, shape.axis = 16, shape.fitting = {7, 14, 14}, shape.has_time_step = true;
-  check_shape(shape, 5);
-  shape.fitting = {};
-  check_shape(shape, 6);
-  shape.embedding = {4, 8}, shape.axis = 3, shape.fitting = {24, 5};  // the first layer has a skip
-  check_shape(shape, 7);
-  shape.fitting = {48};  // and a doubled one
-  check_shape(shape, 8);
-  shape.embedding = {25}, shape.axis = 25, shape.fitting = {3};
-  check_shape(shape, 9);
+  for (const auto& [shape, seed] : small::widths_and_layers()) check_shape(shape, seed);
 }
 
 TEST(fused_parameters_and_activations) {
-  small::Shape shape;
-  shape.dim_fparam = 2, shape.dim_aparam = 3;
-  check_shape(shape, 10);
-  for (const Activation kind : {Activation::relu6, Activation::softplus, Activation::sigmoid, Activation::silu, Activation::gelu,
-                                Activation::silut, Activation::none}) {
-    shape.activation = kind;
-    check_shape(shape, 11);
-  }
+  for (const auto& [shape, seed] : small::parameters_and_activations()) check_shape(shape, seed);
+  small::Shape kinked;
+  kinked.activation = Activation::relu6;
+  check_shape(kinked, 11);
 }
 
 TEST(fused_exclusions) {
-  for (const bool one_side : {true, false}) {
-    small::Shape shape;
-    shape.one_side = one_side;
-    EnergyTree tree = small::tree(shape, 12);
-    tree.descriptors[0].keep = {1, 0, 0, 1};
+  for (const EnergyTree& tree : small::exclusions()) {
     small::Box box(11, 5.0, tree, 12);
-    check_model(tree, *make(tree), box, 1e-10);
-    tree.pair_keep = {0, 1, 1, 1};
-    check_model(tree, *make(tree), box, 1e-10);
-    tree.pair_keep = {0, 0, 0, 0};
     check_model(tree, *make(tree), box, 1e-10);
   }
 }
@@ -364,34 +260,15 @@ TEST(fused_instruction_sets_agree) {
   unsetenv("DEEPMD_ISA");
 }
 
-// The same atoms with ghosts instead of shifts: an image of an atom becomes an atom of its own.
 TEST(fused_ghosts_instead_of_shifts) {
-  const EnergyTree tree = small::tree({}, 19);
-  small::Box box(11, 5.0, tree, 19);
-  std::vector<double> positions = box.positions;
-  std::vector<int> types = box.types, index, owner;
-  const NeighborList& list = box.neighbors.list();
-  for (std::size_t k = 0; k < list.index.size(); ++k) {
-    const int j = list.index[k], *shift = &list.shift[3 * k];
-    index.push_back(static_cast<int>(types.size()));
-    types.push_back(types[j]);
-    owner.push_back(j);
-    for (int a = 0; a < 3; ++a) {
-      positions.push_back(positions[3 * j + a] + shift[0] * box.cell[a] + shift[1] * box.cell[3 + a] + shift[2] * box.cell[6 + a]);
-    }
+  small::Shape with_couples;
+  with_couples.n_couples = 1;
+  for (const small::Shape& shape : {small::Shape{}, with_couples}) {
+    const EnergyTree tree = small::tree(shape, 19);
+    small::Box box(11, 5.0, tree, 19);
+    const small::WithGhosts ghosts(box);
+    check_same(evaluate(*make(tree), box.frame), ghosts.folded(evaluate(*make(tree, 3), ghosts.frame)), 1e-12);
   }
-  Frame frame;
-  frame.n_local = 11, frame.n_ghost = static_cast<int>(owner.size());
-  frame.positions = positions.data(), frame.types = types.data();
-  frame.list = ListView(11, list.first.data(), index.data(), nullptr);
-  const Answers with_shifts = evaluate(*make(tree), box.frame);
-  Answers with_ghosts = evaluate(*make(tree, 3), frame);
-  for (std::size_t g = 0; g < owner.size(); ++g) {
-    for (int a = 0; a < 3; ++a) with_ghosts.forces[3 * owner[g] + a] += with_ghosts.forces[3 * (11 + g) + a];
-    for (int a = 0; a < 9; ++a) with_ghosts.atom_virial[9 * owner[g] + a] += with_ghosts.atom_virial[9 * (11 + g) + a];
-  }
-  with_ghosts.forces.resize(33), with_ghosts.atom_virial.resize(99);
-  check_same(with_shifts, with_ghosts, 1e-12);
 }
 
 TEST(fused_frames_without_centres_or_neighbours) {

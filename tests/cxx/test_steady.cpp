@@ -33,6 +33,7 @@ int main(int n_arguments, char** arguments) {
   const int n_steps = n_arguments > 1 ? std::atoi(arguments[1]) : 50;
   small::Shape shape;
   shape.kinds = {deepmd::RowKind::angular, deepmd::RowKind::radial};
+  shape.n_couples = 1;
   const deepmd::EnergyTree tree = small::tree(shape, 1);
   small::Box box(60, 9.0, tree, 1);
   const deepmd::CompressionRecord record = spectral::record(tree, 3, 0.5);

@@ -200,7 +200,7 @@ def ase_calculator(case: Case, folder: Path) -> Results:
 
 
 @functools.cache
-def build_program(language: str, name: str = "evaluate") -> Path:
+def build_program(language: str, name: str = "evaluate", library_name: str = "deepmd") -> Path:
     """Compiles one of door_programs against the installed headers and library; skips without a compiler."""
     from deepmd import core as installed
 
@@ -215,7 +215,7 @@ def build_program(language: str, name: str = "evaluate") -> Path:
     program = folder / f"{name}_{language}"
     command = [
         *compiler.split(), standard, "-O1", "-Wall", "-Wextra", "-Werror", f"-I{installed.include_folder()}",
-        str(HERE / "door_programs" / f"{name}.{language}"), "-o", str(program), f"-L{library}", "-ldeepmd",
+        str(HERE / "door_programs" / f"{name}.{language}"), "-o", str(program), f"-L{library}", f"-l{library_name}",
         f"-Wl,-rpath,{library}",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
@@ -223,10 +223,9 @@ def build_program(language: str, name: str = "evaluate") -> Path:
     return program
 
 
-def run_compiled(language: str, case: Case, folder: Path, names: list[str]) -> Results:
+def run_compiled(program: Path, case: Case, folder: Path, names: list[str]) -> Results:
     """Writes the frames, runs the program, reads five lines of numbers for each frame."""
     path = write_frames(case.frames, folder, names)
-    program = build_program(language)
     done = subprocess.run([program, case.path, path], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = [np.array(line.split(), dtype=float) for line in done.stdout.splitlines()]
@@ -256,12 +255,21 @@ def text(values: np.ndarray) -> str:
 
 
 def c_interface(case: Case, folder: Path) -> Results:
-    return run_compiled("c", case, folder, list(case.frames))
+    return run_compiled(build_program("c"), case, folder, list(case.frames))
+
+
+def box_or_none(case: Case) -> list[str]:
+    """Frames for the interfaces that have a box that is periodic everywhere, or none."""
+    return [name for name, frame in case.frames.items() if frame.pbc is None]
 
 
 def cpp_skin(case: Case, folder: Path) -> Results:
-    """The C++ interface has a box that is periodic everywhere, or none."""
-    return run_compiled("cpp", case, folder, [name for name, frame in case.frames.items() if frame.pbc is None])
+    return run_compiled(build_program("cpp", library_name="deepmd_cc"), case, folder, box_or_none(case))
+
+
+def documented_c(case: Case, folder: Path) -> Results:
+    """The C interface of DeePMD-kit."""
+    return run_compiled(build_program("c", "documented", "deepmd_c"), case, folder, box_or_none(case))
 
 
 # --------------------------------------------------------------------------------------------------------- engines
@@ -340,6 +348,7 @@ DOORS: dict[str, Door] = {
     "ASE": ase_calculator,
     "C": c_interface,
     "C++": cpp_skin,
+    "C of DeePMD-kit": documented_c,
     "LAMMPS, 1 rank": lammps(1, ("",)),
     "LAMMPS, 2 ranks": lammps(2, ("processors 1 1 2", "processors 2 1 1")),
     "LAMMPS, 3 ranks": lammps(3, ("processors 3 1 1", "processors 1 1 3", "processors 1 3 1")),

@@ -72,13 +72,13 @@ def run_program(command: list[str], folder: Path, environment: dict[str, str] | 
     return Outcome(process.returncode, output)
 
 
-def run_lammps(script: str, folder: Path, ranks: int = 1, arguments: tuple[str, ...] = ()) -> Outcome:
+def run_lammps(script: str, folder: Path, ranks: int = 1, arguments: tuple[str, ...] = (), threads: int = 1) -> Outcome:
     """Writes `script` to in.lammps and runs `lmp` on it, through mpirun if there are several ranks."""
     (folder / "in.lammps").write_text(script)
     command = [find_program("lmp"), "-in", "in.lammps", "-log", "none", *arguments]
     if ranks > 1:
         command = [find_program("mpirun"), "-n", str(ranks), *command]
-    return run_program(command, folder)
+    return run_program(command, folder, {**plain_environment(), "OMP_NUM_THREADS": str(threads)})
 
 
 @dataclass
@@ -217,11 +217,11 @@ def read_result(job: Job, folder: Path) -> Result:
     )  # fmt: skip
 
 
-def run_jobs(jobs: list[Job], folder: Path, ranks: int = 1) -> dict[str, Result]:
+def run_jobs(jobs: list[Job], folder: Path, ranks: int = 1, threads: int = 1) -> dict[str, Result]:
     """Runs all jobs in one LAMMPS and returns their results by name."""
     for job in jobs:
         write_data(job, folder / f"{job.name}.data")
-    outcome = run_lammps("\nclear\n".join(job_script(job) for job in jobs), folder, ranks)
+    outcome = run_lammps("\nclear\n".join(job_script(job) for job in jobs), folder, ranks, threads=threads)
     assert outcome.status == 0, outcome.output[-3000:]
     return {job.name: read_result(job, folder) for job in jobs}
 

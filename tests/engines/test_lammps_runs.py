@@ -155,14 +155,15 @@ def test_sums_of_styles(name, parts, results):
         assert_close(getattr(results[name], quantity), value, "LAMMPS virial", scale=scale)
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_a_trajectory_does_not_depend_on_the_ranks(ranks, results, frames, models, tmp_path):
+@pytest.mark.parametrize(("ranks", "threads"), [(2, 1), (3, 1), (1, 2), (2, 3)])
+def test_a_trajectory_does_not_depend_on_ranks_and_threads(ranks, threads, results, frames, models, tmp_path):
+    """With threads, those of LAMMPS itself are sent to rest after each rebuild of the list, and come back."""
     options = {"before_run": DYNAMICS, "steps": 60, "after_box": "neighbor 0.3 bin"}
     jobs = [
         make_job("dynamics", frames["bulk"], str(models["plain"]), **options),
         make_job("drift", frames["molecule"], str(models["plain"]), before_run=DRIFT, steps=60),
     ]
-    parallel = run_jobs(jobs, tmp_path, ranks)
+    parallel = run_jobs(jobs, tmp_path, ranks, threads)
     for name, result in parallel.items():
         assert_close(result.positions, results[name].positions, "LAMMPS trajectory")
         assert_close(result.forces, results[name].forces, "LAMMPS trajectory")

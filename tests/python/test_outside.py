@@ -20,15 +20,19 @@ def run(*command, **more):
     return done.stdout
 
 
+PROGRAMS = ["frame_c", "frame_cxx", "documented_c", "documented_cxx"]
+
+
 @pytest.fixture(scope="module")
 def programs(compiled, root, tmp_path_factory):
-    """Folder with the two programs."""
+    """Folder with the programs."""
     beside = Path(sys.executable).parent
     cmake = shutil.which("cmake", path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
     if cmake is None or shutil.which(os.environ.get("CXX", "c++")) is None:
         pytest.skip("no CMake or no C++ compiler")
     build = tmp_path_factory.mktemp("outside")
-    run(cmake, "-S", root / "tests/cxx/outside", "-B", build, f"-Ddeepmd_DIR={compiled.cmake_folder()}")
+    run(cmake, "-S", root / "tests/cxx/outside", "-B", build, f"-Ddeepmd_DIR={compiled.cmake_folder()}",
+        f"-DCMAKE_PREFIX_PATH={compiled.native_folder()}")  # fmt: skip
     run(cmake, "--build", build)
     return build
 
@@ -38,7 +42,7 @@ def model_path(tmp_path_factory):
     return write_toy(tmp_path_factory.mktemp("toy") / "graph.pth")
 
 
-@pytest.mark.parametrize("program", ["frame_c", "frame_cxx"])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_outside_program_gives_the_closed_form(programs, model_path, program):
     # Nothing but the path of the program: the libraries are found through the run paths.
     environment = {k: v for k, v in os.environ.items() if k != "LD_LIBRARY_PATH"}
@@ -48,7 +52,7 @@ def test_outside_program_gives_the_closed_form(programs, model_path, program):
     assert_close(np.array([energy, force]), np.array([expected["energy"][0], expected["forces"][0, 0]]), "closed form")
 
 
-@pytest.mark.parametrize("program", ["frame_c", "frame_cxx"])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_outside_program_reports_a_missing_model(programs, program):
     done = subprocess.run([programs / program, "missing.pth"], capture_output=True, text=True)
     assert done.returncode == 1

@@ -73,6 +73,9 @@ void add_center(ModelImage<Real>& image, const CenterPlan<Real>& plan) {
 template <class Real>
 ModelImage<Real> make_image(const FusedPlan<Real>& plan) {
   const EnergyTree& tree = plan.tree;
+  if (!tree.couples.empty()) {
+    throw Error(DEEPMD_ERROR_UNSUPPORTED, "has the descriptor se_e3, and se_e2_a is the only one with kernels for a GPU");
+  }
   const PairDescriptor& descriptor = tree.descriptors[0];
   if (tree.descriptors.size() != 1 || descriptor.kind != RowKind::angular || descriptor.joint_slots || descriptor.n_constants() > 0) {
     throw Error(DEEPMD_ERROR_UNSUPPORTED, "has another descriptor than se_e2_a, the only one with kernels for a GPU");

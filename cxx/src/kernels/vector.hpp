@@ -74,6 +74,42 @@ DEEPMD_INLINE V sums_of_rows(V* rows) {
   return rows[0];
 }
 
+// Exchanges the lanes that differ from their row in one bit only, kBit, for each two rows that differ in that bit.
+template <class V, int kLanes, int kBit>
+DEEPMD_INLINE void exchange(V* rows) {
+#if !defined(__clang__)
+  using Index = Vector<std::conditional_t<sizeof(V) / kLanes == 8, std::int64_t, std::int32_t>, sizeof(V)>;
+  Index upper, lower;
+  for (int l = 0; l < kLanes; ++l) {
+    upper[l] = l & kBit ? kLanes + l - kBit : l;
+    lower[l] = l & kBit ? kLanes + l : l + kBit;
+  }
+#endif
+#pragma GCC unroll 8
+  for (int r = 0; r < kLanes; ++r) {
+    if (r & kBit) continue;
+    const V a = rows[r], b = rows[r + kBit];
+#if defined(__clang__)
+    for (int l = 0; l < kLanes; ++l) {
+      rows[r][l] = l & kBit ? b[l - kBit] : a[l];
+      rows[r + kBit][l] = l & kBit ? b[l] : a[l + kBit];
+    }
+#else
+    rows[r] = __builtin_shuffle(a, b, upper);
+    rows[r + kBit] = __builtin_shuffle(a, b, lower);
+#endif
+  }
+}
+
+// As many rows as a vector has lanes, at most eight, become columns.
+template <class V, int kLanes>
+DEEPMD_INLINE void transpose(V* rows) {
+  static_assert(kLanes <= 8, "rows of at most eight lanes");
+  if constexpr (kLanes > 4) exchange<V, kLanes, 4>(rows);
+  if constexpr (kLanes > 2) exchange<V, kLanes, 2>(rows);
+  exchange<V, kLanes, 1>(rows);
+}
+
 template <class V, int kLanes>
 DEEPMD_INLINE auto sum_of_lanes(V v) {
   auto sum = v[0];

@@ -1,8 +1,10 @@
-// How the descriptors of a tree become sums over pairs (model/pair_descriptor.hpp).
+// How the descriptors of a tree become sums over pairs (model/pair_descriptor.hpp) or over couples of neighbours
+// (model/couple_descriptor.hpp).
 #include <algorithm>
 #include <numeric>
 
 #include "core/error.hpp"
+#include "model/energy_tree.hpp"
 #include "model/tree_node.hpp"
 
 namespace deepmd {
@@ -40,19 +42,21 @@ void read_statistics(const TreeNode& node, PairDescriptor& made) {
   }
 }
 
-// What all kinds have in common.
-PairDescriptor read_common(const TreeNode& node, int n_types) {
+// What all kinds have in common; Made: a descriptor of pairs or of couples.
+template <class Made>
+Made read_common(const TreeNode& node, int n_types) {
   if (node.is_set("compress")) unfit("holds another program's compressed descriptor");
   if (!node.is_null("env_mat") && node.at("env_mat").is_set("use_exp_switch")) unfit("uses the exponential switch");
-  PairDescriptor made;
+  Made made;
   made.n_types = n_types;
   made.cutoff = {node.get<double>("rcut"), node.get<double>("rcut_smth"), node.get<double>("env_protection", 0.0)};
   made.keep = kept_pairs(node, "exclude_types", n_types);
   return made;
 }
 
-void check_embeddings(const PairDescriptor& made) {
-  if (made.embedding.size() != static_cast<std::size_t>(made.n_networks()) ||
+template <class Made>
+void check_embeddings(const Made& made, int n_networks) {
+  if (made.embedding.size() != static_cast<std::size_t>(n_networks) ||
       made.sel.size() != static_cast<std::size_t>(made.n_types)) {
     unfit("has another number of embedding networks or of sel than its types need");
   }
@@ -65,13 +69,17 @@ void check_embeddings(const PairDescriptor& made) {
       }
     }
   }
-  if (made.kind != RowKind::radial && (made.axis < 1 || made.axis > made.width)) unfit(text("has axis_neuron ", made.axis));
   if (std::accumulate(made.sel.begin(), made.sel.end(), 0) < 1) unfit("has no slots (sel)");
+}
+
+void check_pairs(const PairDescriptor& made) {
+  check_embeddings(made, made.n_networks());
+  if (made.kind != RowKind::radial && (made.axis < 1 || made.axis > made.width)) unfit(text("has axis_neuron ", made.axis));
 }
 
 // se_e2_a and se_e2_r have networks of their own for each type or pair of types.
 PairDescriptor read_by_type(const TreeNode& node, int n_types, RowKind kind) {
-  PairDescriptor made = read_common(node, n_types);
+  auto made = read_common<PairDescriptor>(node, n_types);
   made.kind = kind;
   const bool is_radial = kind == RowKind::radial;
   made.axis = is_radial ? 0 : node.get<int>("axis_neuron");
@@ -79,7 +87,7 @@ PairDescriptor read_by_type(const TreeNode& node, int n_types, RowKind kind) {
   made.sel = node.get<std::vector<int>>("sel");
   made.embedding = read_networks(node.at("embeddings"));
   made.width = made.embedding.empty() ? 0 : made.embedding[0].n_out();
-  check_embeddings(made);
+  check_pairs(made);
   read_statistics(node, made);
   return made;
 }
@@ -150,7 +158,7 @@ struct TypedCurves {
 
 PairDescriptor read_se_atten(const TreeNode& node, int n_types, bool is_v2) {
   if (node.is_set("attn_layer")) unfit("has attention layers");
-  PairDescriptor made = read_common(node, n_types);
+  auto made = read_common<PairDescriptor>(node, n_types);
   TypedCurves curves;
   curves.vectors = read_type_vectors(node.at("type_embedding"), n_types);
   curves.is_stripped = is_v2 || node.get<std::string>("tebd_input_mode", "concat") == "strip";
@@ -176,28 +184,58 @@ PairDescriptor read_se_atten(const TreeNode& node, int n_types, bool is_v2) {
     for (int t_i = 0; t_i < (made.one_side ? 1 : n_types); ++t_i) curves.add(is_blind ? -1 : t_i, t_j, made);
   }
   if (node.get<bool>("concat_output_tebd", true)) made.constants = curves.vectors;
-  check_embeddings(made);
+  check_pairs(made);
   read_statistics(node, made);
   return made;
 }
 
+// --------------------------------------------------------------------------------------------- couples of neighbours
+
+// Networks are stored for all n_types^2 ordered pairs, number a + b * n_types; those with a > b have no use.
+CoupleDescriptor read_se_e3(const TreeNode& node, int n_types) {
+  auto made = read_common<CoupleDescriptor>(node, n_types);
+  made.sel = node.get<std::vector<int>>("sel");
+  const std::vector<DenseNetwork> networks = read_networks(node.at("embeddings"));
+  if (networks.size() != static_cast<std::size_t>(n_types * n_types)) unfit("has another number of networks than of pairs of types");
+  for (int b = 0; b < n_types; ++b) {
+    for (int a = 0; a <= b; ++a) made.embedding.push_back(networks[static_cast<std::size_t>(a + b * n_types)]);
+  }
+  made.width = networks[0].n_out();
+  check_embeddings(made, made.n_kinds());
+  PairDescriptor rows;
+  rows.n_types = n_types;
+  read_statistics(node, rows);
+  made.std_a = rows.std_a;
+  return made;
+}
+
+void add(PairDescriptor made, EnergyTree& tree) {
+  made.first_input = tree.n_descriptor_inputs();
+  tree.descriptors.push_back(std::move(made));
+}
+
+void add(CoupleDescriptor made, EnergyTree& tree) {
+  made.first_input = tree.n_descriptor_inputs();
+  tree.couples.push_back(std::move(made));
+}
+
 }  // namespace
 
-std::vector<PairDescriptor> read_descriptors(const TreeNode& node, int n_types) {
+void read_descriptors(const TreeNode& node, EnergyTree& tree) {
   const auto type = node.get<std::string>("type");
-  if (type == "se_e2_a") return {read_by_type(node, n_types, RowKind::angular)};
-  if (type == "se_r" || type == "se_e2_r") return {read_by_type(node, n_types, RowKind::radial)};
-  if (type == "dpa1" || type == "se_atten") return {read_se_atten(node, n_types, false)};
-  if (type == "se_atten_v2") return {read_se_atten(node, n_types, true)};
+  const int n = tree.n_types;
+  if (type == "se_e2_a") return add(read_by_type(node, n, RowKind::angular), tree);
+  if (type == "se_r" || type == "se_e2_r") return add(read_by_type(node, n, RowKind::radial), tree);
+  if (type == "se_e3") return add(read_se_e3(node, n), tree);
+  if (type == "dpa1" || type == "se_atten") return add(read_se_atten(node, n, false), tree);
+  if (type == "se_atten_v2") return add(read_se_atten(node, n, true), tree);
   if (type != "hybrid") {
-    unfit("has the descriptor '" + type + "', the fused path runs se_e2_a, se_e2_r, se_atten without attention and hybrids of these");
+    unfit("has the descriptor '" + type +
+          "', the fused path runs se_e2_a, se_e2_r, se_e3, se_atten without attention and hybrids of these");
   }
-  std::vector<PairDescriptor> all;
-  for (const TreeNode& part : node.items("list")) {
-    for (PairDescriptor& each : read_descriptors(part, n_types)) all.push_back(std::move(each));
-  }
-  if (all.empty()) unfit("has a hybrid descriptor without parts");
-  return all;
+  const std::vector<TreeNode> parts = node.items("list");
+  if (parts.empty()) unfit("has a hybrid descriptor without parts");
+  for (const TreeNode& part : parts) read_descriptors(part, tree);
 }
 
 }  // namespace deepmd

@@ -85,8 +85,7 @@ void read_fitting(const TreeNode& model, EnergyTree& tree) {
   tree.fitting = read_networks(fitting.at("nets"));
   if (fitting.is_set("mixed_types") && tree.fitting.size() == 1) tree.fitting.resize(n_types, tree.fitting[0]);
   if (tree.fitting.size() != n_types) unfit("has another number of fitting networks than of types");
-  int n_in = tree.dim_fparam + tree.dim_aparam;
-  for (const PairDescriptor& descriptor : tree.descriptors) n_in += descriptor.n_out() + descriptor.n_constants();
+  const int n_in = tree.n_descriptor_inputs() + tree.dim_fparam + tree.dim_aparam;
   for (const DenseNetwork& network : tree.fitting) {
     if (network.n_in() != n_in || network.n_out() != 1) {
       unfit("has a fitting network whose inputs are not the descriptor and the parameters");
@@ -117,7 +116,7 @@ EnergyTree read_tree(const ModelFile& file) {
   if (tree.n_types < 1) unfit("has no types");
   tree.min_pair_distance = file.metadata().min_pair_distance;
   tree.pair_keep = kept_pairs(model, "pair_exclude_types", tree.n_types);
-  tree.descriptors = read_descriptors(model.at("descriptor"), tree.n_types);
+  read_descriptors(model.at("descriptor"), tree);
   read_fitting(model, tree);
   return tree;
 }
@@ -127,6 +126,13 @@ EnergyTree read_tree(const ModelFile& file) {
 int EnergyTree::first_network(int descriptor) const {
   int n = 0;
   for (int d = 0; d < descriptor; ++d) n += descriptors[static_cast<std::size_t>(d)].n_networks();
+  return n;
+}
+
+int EnergyTree::n_descriptor_inputs() const {
+  int n = 0;
+  for (const PairDescriptor& each : descriptors) n += each.n_out() + each.n_constants();
+  for (const CoupleDescriptor& each : couples) n += each.width;
   return n;
 }
 
@@ -143,6 +149,7 @@ NumberedCurve EnergyTree::curve(int network) const {
 double EnergyTree::rcut() const {
   double largest = 0;
   for (const PairDescriptor& descriptor : descriptors) largest = std::max(largest, descriptor.cutoff.rcut);
+  for (const CoupleDescriptor& descriptor : couples) largest = std::max(largest, descriptor.cutoff.rcut);
   return largest;
 }
 

@@ -5,6 +5,7 @@ namespace deepmd {
 template <class Real>
 FusedBlock<Real>::FusedBlock(const FusedPlan<Real>& plan) : plan_(plan), fitting_(plan) {
   for (std::size_t k = 0; k < plan.tree.descriptors.size(); ++k) descriptors_.emplace_back(plan, static_cast<int>(k));
+  for (std::size_t k = 0; k < plan.couples.size(); ++k) couples_.emplace_back(plan, static_cast<int>(k));
 }
 
 template <class Real>
@@ -17,12 +18,16 @@ void FusedBlock<Real>::evaluate(const Frame& frame, const int* atoms, const Bloc
   for (std::size_t k = 0; k < descriptors_.size(); ++k) {
     descriptors_[k].forward(t_i, pairs[plan_.rules_of[k]], x_.data(), center.x_stride);
   }
+  for (std::size_t k = 0; k < couples_.size(); ++k) {
+    couples_[k].forward(t_i, pairs[plan_.couples[k].rules], x_.data(), center.x_stride);
+  }
   add_parameters(frame, center, atoms, m);
   fitting_.forward(center, m, x_.data(), energy_.data());
   for (int k = 0; k < m; ++k) sums.atom_energy[atoms[k]] = energy_[k];
   if (!sums.wants_gradient()) return;
   fitting_.backward(center, m, x_.data());
   for (auto& each : descriptors_) each.backward(x_.data(), center.x_stride, atoms, sums);
+  for (auto& each : couples_) each.backward(x_.data(), center.x_stride, atoms, sums);
 }
 
 template <class Real>
@@ -40,6 +45,7 @@ template <class Real>
 std::int64_t FusedBlock<Real>::n_outside() const {
   std::int64_t n = 0;
   for (const auto& each : descriptors_) n += each.n_outside();
+  for (const auto& each : couples_) n += each.n_outside();
   return n;
 }
 
@@ -47,6 +53,7 @@ template <class Real>
 std::size_t FusedBlock<Real>::bytes() const {
   std::size_t n = fitting_.bytes() + x_.size() * sizeof(Real);
   for (const auto& each : descriptors_) n += each.bytes();
+  for (const auto& each : couples_) n += each.bytes();
   return n;
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/aligned_vector.hpp"
 #include "model/frame.hpp"
+#include "model/fused_couples.hpp"
 #include "model/fused_descriptor.hpp"
 #include "model/fused_fitting.hpp"
 #include "model/fused_plan.hpp"
@@ -28,6 +29,7 @@ class FusedBlock {
 
   const FusedPlan<Real>& plan_;
   std::vector<FusedDescriptor<Real>> descriptors_;
+  std::vector<FusedCouples<Real>> couples_;
   FusedFitting<Real> fitting_;
   aligned_vector<Real> x_;  // [m][x_stride], and dE/dx
   std::vector<double> energy_;

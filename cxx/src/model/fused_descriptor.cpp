@@ -239,56 +239,25 @@ void FusedDescriptor<Real>::project(int k, int type, const Real* g) {
 // Second pass over neighbours: pair gradients, and what they add up to.
 template <class Real>
 void FusedDescriptor<Real>::neighbors_back(const int* atoms, const BlockSums& sums) {
-  alignas(kAlignment) double total[3 * 8], unused[9 * 8] = {};
   const int n_types = all_.tree.n_types;
   for (int k = 0; k < pairs_->m; ++k) {
-    const std::size_t begin = pairs_->first[k], end = pairs_->first[k + 1];
-    for (auto& each : d_row_) grow(each, end - begin);
-    for (auto& each : gradient_) grow(each, end - begin);
+    for (auto& each : d_row_) grow(each, pairs_->first[k + 1] - pairs_->first[k]);
     for (int t = 0; t < n_types; ++t) {
       if (runs(k)[t].n > 0) project(k, t, gradient_of_sums(k));
     }
     if (!outside_.empty()) outside_back(k);
-    std::fill_n(total, 3 * 8, 0.0);
     ChainRule<Real> chain;
-    chain.pairs = &pairs_->geometry, chain.rows = &rows_;
-    chain.begin = begin, chain.end = end;
+    chain.rows = &rows_;
     for (int b = 0; b < 4; ++b) chain.d_row[b] = d_row_[b].data();
     if (plan_->kind == RowKind::by_inverse) chain.d_inverse = d_row_[4].data(), chain.protection = plan_->cutoff.protection;
-    for (int b = 0; b < 3; ++b) chain.gradient[b] = gradient_[b].data();
-    chain.total = total;
-    chain.virial = sums.virial ? sums.virial : unused;
-    all_.kernels.chain_rule(chain);
-    for (int t = 0; t < n_types; ++t) scatter(runs(k)[t], begin, sums);
-    for (int b = 0; sums.forces && b < 3; ++b) {
-      for (int l = 0; l < 8; ++l) sums.forces[3 * static_cast<std::size_t>(atoms[k]) + b] += total[8 * b + l];
-    }
-  }
-}
-
-template <class Real>
-void FusedDescriptor<Real>::scatter(const NeighborRun& run, std::size_t first_entry, const BlockSums& sums) const {
-  const PairGeometry& pairs = pairs_->geometry;
-  for (std::size_t k = run.begin; k < run.begin + static_cast<std::size_t>(run.n); ++k) {
-    const auto j = static_cast<std::size_t>(pairs.neighbor[k]);
-    const double g[3] = {gradient_[0][k - first_entry], gradient_[1][k - first_entry], gradient_[2][k - first_entry]};
-    if (sums.forces) {
-      for (int a = 0; a < 3; ++a) sums.forces[3 * j + a] -= g[a];
-    }
-    if (sums.atom_virial) {
-      const double r[3] = {pairs.x[k], pairs.y[k], pairs.z[k]};
-      for (int a = 0; a < 3; ++a) {
-        for (int b = 0; b < 3; ++b) sums.atom_virial[9 * j + 3 * a + b] -= g[a] * r[b];
-      }
-    }
+    chain_.run(all_.kernels.chain_rule, chain, *pairs_, n_types, k, atoms[k], sums);
   }
 }
 
 template <class Real>
 std::size_t FusedDescriptor<Real>::bytes() const {
   const std::size_t reals = sums_.size() + t_.size() + g_t_.size() + spread_.size() + 5 * d_row_[0].size();
-  return rows_.bytes() + reals * sizeof(Real) + 3 * gradient_[0].size() * sizeof(double) +
-         outside_.capacity() * sizeof(OutsidePair);
+  return rows_.bytes() + reals * sizeof(Real) + chain_.bytes() + outside_.capacity() * sizeof(OutsidePair);
 }
 
 template class FusedDescriptor<float>;

@@ -4,20 +4,11 @@
 #include <vector>
 
 #include "core/aligned_vector.hpp"
+#include "model/fused_chain.hpp"
 #include "model/fused_pairs.hpp"
 #include "model/fused_plan.hpp"
 
 namespace deepmd {
-
-// Where a block adds its results. All but energy may be null: not wanted.
-struct BlockSums {
-  double* atom_energy = nullptr;  // [n_local], set
-  double* forces = nullptr;       // [n_all][3]
-  double* virial = nullptr;       // [9][8]: lanes to be added up
-  double* atom_virial = nullptr;  // [n_all][3][3]
-
-  bool wants_gradient() const { return forces || virial || atom_virial; }
-};
 
 // A pair whose argument lies outside the table; its entry in the rows is without effect on the sums.
 struct OutsidePair {
@@ -54,7 +45,6 @@ class FusedDescriptor {
   void neighbors_back(const int* atoms, const BlockSums& sums);
   void project(int k, int type, const Real* g);
   void outside_back(int k);
-  void scatter(const NeighborRun& run, std::size_t first_entry, const BlockSums& sums) const;
   const NeighborRun* runs(int k) const { return &pairs_->runs[static_cast<std::size_t>(k) * all_.tree.n_types]; }
   const Real* t() const { return plan_->has_map ? t_.data() : sums_.data(); }
   const Real* gradient_of_sums(int k) const {
@@ -70,7 +60,7 @@ class FusedDescriptor {
   aligned_vector<Real> sums_, t_, g_t_;  // [m][rows][stride]
   aligned_vector<Real> spread_;
   aligned_vector<Real> d_row_[5];        // of one centre; the last one is dE/d(inverse distance) beside the rows
-  aligned_vector<double> gradient_[3];
+  FusedChain<Real> chain_;
   std::vector<OutsidePair> outside_;
   std::vector<double> outside_c_, outside_c1_;  // [outside][width]
   std::int64_t n_outside_ = 0;

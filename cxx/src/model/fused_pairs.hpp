@@ -30,7 +30,8 @@ struct BlockPairs {
 
 // Which pairs a descriptor of a model knows.
 struct PairRules {
-  PairRules(const EnergyTree& tree, const PairDescriptor& descriptor)
+  template <class Descriptor>
+  PairRules(const EnergyTree& tree, const Descriptor& descriptor)
       : rcut(descriptor.cutoff.rcut), n_types(tree.n_types), exists(tree.pair_keep), is_kept(descriptor.keep) {}
   bool operator==(const PairRules& other) const {
     return rcut == other.rcut && n_types == other.n_types && exists == other.exists && is_kept == other.is_kept;

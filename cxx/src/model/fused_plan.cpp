@@ -19,7 +19,7 @@ aligned_vector<Real> padded_copy(const std::vector<double>& values, double facto
 }
 
 template <class Real>
-PlanTable<Real> make_table(const QuinticTable<double>& from, int lanes) {
+PlanTable<Real> make_table(const QuinticTable<double>& from, int lanes, double scale = 1.0) {
   PlanTable<Real> table;
   table.lo = from.lo;
   table.inverse_step = 1.0 / from.step;
@@ -29,7 +29,7 @@ PlanTable<Real> make_table(const QuinticTable<double>& from, int lanes) {
   table.c.assign(static_cast<std::size_t>(from.n_intervals) * 6 * table.width, Real(0));
   for (std::size_t row = 0; row < static_cast<std::size_t>(from.n_intervals) * 6; ++row) {
     for (int m = 0; m < from.channels; ++m) {
-      table.c[row * table.width + m] = static_cast<Real>(from.c[row * from.width + m]);
+      table.c[row * table.width + m] = static_cast<Real>(scale * from.c[row * from.width + m]);
     }
   }
   return table;
@@ -62,14 +62,18 @@ PlanLayer<Real> make_layer(Isa isa, const DenseLayer& layer) {
   return made;
 }
 
-// Weights of the descriptors become weights of the inputs made of them, those of the constants a part of `bias` [n_out];
-// those of the parameters follow unchanged.
+// Weights of the descriptors become weights of the inputs made of them, first of pairs, then of couples; those of the
+// constants become a part of `bias` [n_out]; those of the parameters follow unchanged.
 std::vector<double> first_weights(const std::vector<Fold>& folds, const EnergyTree& tree, int t_i, const std::vector<double>& w,
                                   int n_out, std::vector<double>& bias) {
   std::vector<double> folded;
-  std::size_t row = 0;
+  const auto take = [&](int first, int n) {
+    const auto begin = w.begin() + static_cast<std::ptrdiff_t>(first) * n_out;
+    folded.insert(folded.end(), begin, begin + static_cast<std::ptrdiff_t>(n) * n_out);
+  };
   for (std::size_t k = 0; k < folds.size(); ++k) {
     const PairDescriptor& descriptor = tree.descriptors[k];
+    std::size_t row = descriptor.first_input;
     const std::vector<double> own = fold_weights(folds[k], descriptor, &w[row * n_out], n_out);
     folded.insert(folded.end(), own.begin(), own.end());
     row += static_cast<std::size_t>(descriptor.n_out());
@@ -77,7 +81,8 @@ std::vector<double> first_weights(const std::vector<Fold>& folds, const EnergyTr
       for (int o = 0; o < n_out; ++o) bias[o] += descriptor.constants[t_i][c] * w[row * n_out + o];
     }
   }
-  folded.insert(folded.end(), w.begin() + static_cast<std::ptrdiff_t>(row * n_out), w.end());
+  for (const CoupleDescriptor& each : tree.couples) take(each.first_input, each.width);
+  take(tree.n_descriptor_inputs(), tree.dim_fparam + tree.dim_aparam);
   return folded;
 }
 
@@ -181,6 +186,27 @@ DescriptorPlan<Real> make_descriptor(const FusedPlan<Real>& all, int number, int
 }
 
 template <class Real>
+CouplePlan<Real> make_couples(const CoupleDescriptor& descriptor, const QuinticTable<double>* tables, int lanes) {
+  CouplePlan<Real> plan;
+  plan.width = descriptor.width;
+  for (int b = 0; b < descriptor.n_types; ++b) {
+    for (int a = 0; a <= b; ++a) {
+      const QuinticTable<double>& from = tables[CoupleDescriptor::kind_of(a, b)];
+      CoupleKind<Real> kind;
+      kind.a = a, kind.b = b, kind.scale = descriptor.scale(a, b);
+      if (kind.scale == 0.0) continue;
+      PlanTable<Real> table = make_table<Real>(from, lanes, kind.scale);
+      kind.grid = {from.lo, from.hi, table.inverse_step, table.last};
+      kind.n_intervals = from.n_intervals, kind.width = table.width;
+      kind.c = std::move(table.c);
+      plan.most_intervals = std::max(plan.most_intervals, kind.n_intervals);
+      plan.kinds.push_back(std::move(kind));
+    }
+  }
+  return plan;
+}
+
+template <class Real>
 CenterPlan<Real> make_center(const FusedPlan<Real>& all, int t_i) {
   const EnergyTree& tree = all.tree;
   CenterPlan<Real> plan;
@@ -188,6 +214,10 @@ CenterPlan<Real> make_center(const FusedPlan<Real>& all, int t_i) {
   for (std::size_t k = 0; k < folds.size(); ++k) {
     plan.descriptors.push_back(make_descriptor(all, static_cast<int>(k), t_i, plan.n_x, folds[k]));
     plan.n_x += plan.descriptors.back().n_x;
+  }
+  for (const CoupleDescriptor& each : tree.couples) {
+    plan.couple_x.push_back(plan.n_x);
+    plan.n_x += each.width;
   }
   plan.n_extra = tree.dim_fparam + tree.dim_aparam;
   plan.x_stride = padded(plan.n_x + plan.n_extra) + kPad;
@@ -201,23 +231,37 @@ template <class Real>
 FusedPlan<Real>::FusedPlan(EnergyTree tree_, PairBasis basis_, Isa isa)
     : tree(std::move(tree_)), basis(std::move(basis_)), kernels(isa) {
   for (const QuinticTable<double>& table : basis.tables) tables.push_back(make_table<Real>(table, kernels.lanes));
-  for (const PairDescriptor& descriptor : tree.descriptors) {
-    const PairRules own(tree, descriptor);
-    const auto known = std::find(rules.begin(), rules.end(), own);
-    rules_of.push_back(static_cast<int>(known - rules.begin()));
-    if (known == rules.end()) rules.push_back(own);
+  for (const PairDescriptor& descriptor : tree.descriptors) rules_of.push_back(number_of_rules(PairRules(tree, descriptor)));
+  const QuinticTable<double>* of_couples = basis.couple_tables.data();
+  for (const CoupleDescriptor& descriptor : tree.couples) {
+    couples.push_back(make_couples<Real>(descriptor, of_couples, kernels.lanes));
+    couples.back().rules = number_of_rules(PairRules(tree, descriptor));
+    of_couples += descriptor.n_kinds();
   }
   for (int t = 0; t < tree.n_types; ++t) {
     centers.push_back(make_center(*this, t));
     for (const PlanLayer<Real>& layer : centers.back().layers) widest_layer = std::max(widest_layer, layer.n_out);
   }
   basis.tables.clear();
+  basis.couple_tables.clear();
   tree.fitting.clear();
+}
+
+// Its number among `rules`, where it is put if it is new.
+template <class Real>
+int FusedPlan<Real>::number_of_rules(const PairRules& own) {
+  const auto known = std::find(rules.begin(), rules.end(), own);
+  const int number = static_cast<int>(known - rules.begin());
+  if (known == rules.end()) rules.push_back(own);
+  return number;
 }
 
 template <class Real>
 std::size_t FusedPlan<Real>::bytes() const {
   std::size_t n = 0;
+  for (const CouplePlan<Real>& each : couples) {
+    for (const CoupleKind<Real>& kind : each.kinds) n += kind.c.size();
+  }
   for (const PlanTable<Real>& table : tables) n += table.c.size();
   for (const CenterPlan<Real>& center : centers) {
     for (const DescriptorPlan<Real>& each : center.descriptors) n += each.map.data.size() + each.map_back.data.size();

@@ -5,6 +5,7 @@
 #include "core/aligned_vector.hpp"
 #include "kernels/activation.hpp"
 #include "kernels/contraction.hpp"
+#include "kernels/couples.hpp"
 #include "kernels/environment.hpp"
 #include "kernels/filter.hpp"
 #include "kernels/gemm.hpp"
@@ -31,7 +32,13 @@ struct Kernels {
         products_backward(choose_products_backward<Real>(chosen)),
         activate(choose_activate<Real>(chosen)),
         scale_rows(choose_scale_rows<Real>(chosen)),
-        sum_outputs(choose_sum_outputs<Real>(chosen)) {}
+        sum_outputs(choose_sum_outputs<Real>(chosen)),
+        couple_rows(choose_make_rows<double>(chosen)),
+        couple_chain(choose_chain_rule<double>(chosen)),
+        sum_couples(choose_sum_couples<Real>(chosen)),
+        spend_moments(choose_spend_moments<Real>(chosen)),
+        slope_polynomials(choose_slope_polynomials<Real>(chosen)),
+        push_couples(choose_push_couples<Real>(chosen)) {}
 
   Isa isa;
   int lanes;
@@ -46,6 +53,12 @@ struct Kernels {
   Kernel<Activate<Real>> activate;
   Kernel<ScaleRows<Real>> scale_rows;
   Kernel<SumOutputs<Real>> sum_outputs;
+  Kernel<MakeRows<double>> couple_rows;  // products of rows are geometry, in float64 always
+  Kernel<ChainRule<double>> couple_chain;
+  Kernel<SumCouples<Real>> sum_couples;
+  Kernel<SpendMoments<Real>> spend_moments;
+  Kernel<SlopePolynomials<Real>> slope_polynomials;
+  Kernel<PushCouples<Real>> push_couples;
 };
 
 // A table as the contraction reads it.
@@ -97,10 +110,30 @@ struct DescriptorPlan {
   int first_x = 0, n_x = 0;  // its inputs
 };
 
+// Couples of neighbours of types a <= b.
+template <class Real>
+struct CoupleKind {
+  int a = 0, b = 0;
+  double scale = 0;  // 1/(sel_a sel_b), contained in c; 0: such couples do not count
+  CoupleGrid grid;
+  int n_intervals = 0, width = 0;
+  aligned_vector<Real> c;  // [n_intervals][6][width]
+};
+
+// One descriptor of couples, for centres of all types. Its sums are inputs of the layers.
+template <class Real>
+struct CouplePlan {
+  int rules = 0;
+  int width = 0;
+  int most_intervals = 0;
+  std::vector<CoupleKind<Real>> kinds;
+};
+
 // All that belongs to centres of one type.
 template <class Real>
 struct CenterPlan {
   std::vector<DescriptorPlan<Real>> descriptors;
+  std::vector<int> couple_x;               // first input of each descriptor of couples, which follow those of pairs
   int n_x = 0, n_extra = 0, x_stride = 0;  // inputs from descriptors, parameters of frame and atom
   std::vector<PlanLayer<Real>> layers;     // the hidden ones
   aligned_vector<Real> out;                // weights of the output, times the scale of the energy
@@ -115,11 +148,15 @@ struct FusedPlan {
   PairBasis basis;  // its tables are moved into `tables`
   Kernels<Real> kernels;
   std::vector<PairRules> rules;            // all different
-  std::vector<int> rules_of;               // per descriptor: which ones
+  std::vector<int> rules_of;               // per descriptor of pairs: which ones
+  std::vector<CouplePlan<Real>> couples;
   std::vector<PlanTable<Real>> tables;     // per network
   std::vector<CenterPlan<Real>> centers;   // [n_types]
   int widest_layer = 0;                    // most outputs of a hidden layer of any type
   std::size_t bytes() const;               // of tables and weights
+
+ private:
+  int number_of_rules(const PairRules& own);
 };
 
 }  // namespace deepmd

@@ -11,12 +11,15 @@ namespace deepmd {
 namespace {
 
 // Relative to the largest value: tables of files that are not compressed. A curve of the inverse distance is made of
-// several factors, whose rounding errors a fine table would reproduce.
+// several factors, whose rounding errors a fine table would reproduce; one of the product of two rows has a wide range.
 constexpr double kRounding = 1e-12, kRoundingOfProducts = 1e-10;
 // Tables of an uncompressed file reach to this share of the shortest pair of the training data, or to this distance
 // where that is unknown: closer pairs are answered by the networks.
-constexpr double kReach = 0.5;
-constexpr double kUnknownReach = 0.5;  // Angstrom
+struct Reach {
+  double share, unknown;  // of the shortest pair; in Angstrom
+};
+constexpr Reach kReach = {0.5, 0.5};
+constexpr Reach kReachOfCouples = {0.8, 0.8};  // as the range grows with the inverse square
 constexpr double kMargin = 1e-6;      // of the range, at both ends, for arguments that are off by rounding
 constexpr double kShortestRange = 0.1;  // of a table: on less, rounding would spoil the slopes
 constexpr double kLongestReach = 0.9;   // of the cutoff, for tables by inverse distance
@@ -71,19 +74,19 @@ void check_record(const EnergyTree& tree, const CompressionRecord& record) {
   }
 }
 
-double shortest_of(const EnergyTree& tree, const CompressionRecord* record) {
+double shortest_of(const EnergyTree& tree, const CompressionRecord* record, Reach reach) {
   if (record) return record->shortest;
-  return tree.min_pair_distance > 0 ? kReach * tree.min_pair_distance : kUnknownReach;
+  return tree.min_pair_distance > 0 ? reach.share * tree.min_pair_distance : reach.unknown;
 }
 
 bool has_products(const EnergyTree& tree) {
-  return std::any_of(tree.descriptors.begin(), tree.descriptors.end(),
+  return !tree.couples.empty() || std::any_of(tree.descriptors.begin(), tree.descriptors.end(),
                      [](const PairDescriptor& each) { return each.kind == RowKind::by_inverse; });
 }
 
 std::string describe(const EnergyTree& tree, const CompressionRecord* record) {
   if (!record) return text("table to rounding (", has_products(tree) ? kRoundingOfProducts : kRounding, ")");
-  if (!record->spectral) return text("exact table to ", record->tolerance, " eV/A");
+  if (!record->spectral || record->ranks.empty()) return text("exact table to ", record->tolerance, " eV/A");
   const auto range = std::minmax_element(record->ranks.begin(), record->ranks.end());
   const std::string ranks =
       *range.first == *range.second ? text(*range.first) : text(*range.first, "-", *range.second);
@@ -100,6 +103,45 @@ void place_curve(const PairDescriptor& descriptor, const ArgumentRange& range, C
   curve.lo = range.lo;  // the cutoff, another jump of the third derivative
   curve.hi = range.hi + margin;
   curve.knot = argument_of(descriptor, 0, 0.0, descriptor.cutoff.rcut_smth);
+}
+
+// Most bytes for a table of this model.
+double share_of_bytes(const EnergyTree& tree) {
+  int n = tree.n_networks();
+  for (const CoupleDescriptor& each : tree.couples) n += each.n_kinds();
+  return kMostBytes / n;
+}
+
+QuinticTable<double> table_of(const EnergyTree& tree, const Curve& curve, double tolerance, PairBasis& made) {
+  const double most = share_of_bytes(tree) / (6.0 * sizeof(double) * (curve.channels + 7));
+  FittedTable fitted = fit_table(curve, tolerance, static_cast<int>(std::min(most, 1e6)));
+  if (fitted.table.n_intervals == 0) {
+    throw Error(DEEPMD_ERROR_UNSUPPORTED, text("needs tables of more than ", share_of_bytes(tree) / 1048576.0,
+                                               " MiB for each embedding network to reach ", tolerance));
+  }
+  made.largest_error = std::max(made.largest_error, fitted.error);
+  return std::move(fitted.table);
+}
+
+// Tables of all kinds of a descriptor of couples, empty ones for kinds that do not count.
+void add_couple_tables(const EnergyTree& tree, const CoupleDescriptor& descriptor, const CompressionRecord* record,
+                       PairBasis& made) {
+  const double tolerance = std::max(record ? record->table_tolerance : 0.0, kRoundingOfProducts);
+  const double bound = std::max(descriptor.largest_product(shortest_of(tree, record, kReachOfCouples)), kShortestRange);
+  for (int b = 0; b < descriptor.n_types; ++b) {
+    for (int a = 0; a <= b; ++a) {
+      made.couple_tables.emplace_back();
+      if (descriptor.scale(a, b) == 0.0) continue;
+      const DenseNetwork& network = descriptor.embedding[static_cast<std::size_t>(CoupleDescriptor::kind_of(a, b))];
+      Curve curve;
+      curve.channels = descriptor.width;
+      curve.lo = -(1.0 + kMargin) * bound, curve.hi = (1.0 + kMargin) * bound;
+      curve.evaluate = [&network](int n, const double* e, double* c, double* c1, double* c2) {
+        evaluate_curve(network, n, e, c, c1, c2);
+      };
+      made.couple_tables.back() = table_of(tree, curve, tolerance, made);
+    }
+  }
 }
 
 }  // namespace
@@ -139,21 +181,15 @@ PairBasis build_pair_basis(const EnergyTree& tree, const CompressionRecord* reco
   for (std::size_t k = 0; k < n_networks; ++k) {
     const PairDescriptor& descriptor = descriptor_of(tree, static_cast<int>(k));
     made.ranks.push_back(made.spectral ? record->ranks[k] : descriptor.width);
-    const ArgumentRange range = argument_range(tree, static_cast<int>(k), shortest_of(tree, record));
+    const ArgumentRange range = argument_range(tree, static_cast<int>(k), shortest_of(tree, record, kReach));
     Curve curve = make_curve(descriptor, tree.curve(static_cast<int>(k)).network,
                              made.spectral ? &record->basis[k] : nullptr, made.ranks[k]);
     place_curve(descriptor, range, curve);
     const double finest = descriptor.kind == RowKind::by_inverse ? kRoundingOfProducts : 0.0;
     const double tolerance = std::max(record ? record->table_tolerance : kRounding, finest);
-    const double most = kMostBytes / static_cast<double>(n_networks) / (6.0 * sizeof(double) * (made.ranks[k] + 7));
-    FittedTable fitted = fit_table(curve, tolerance, static_cast<int>(std::min(most, 1e6)));
-    if (fitted.table.n_intervals == 0) {
-      throw Error(DEEPMD_ERROR_UNSUPPORTED, text("needs tables of more than ", kMostBytes / n_networks / 1048576.0,
-                                                 " MiB for each embedding network to reach ", tolerance));
-    }
-    made.largest_error = std::max(made.largest_error, fitted.error);
-    made.tables[k] = std::move(fitted.table);
+    made.tables[k] = table_of(tree, curve, tolerance, made);
   }
+  for (const CoupleDescriptor& descriptor : tree.couples) add_couple_tables(tree, descriptor, record, made);
   if (made.spectral) made.basis = record->basis;
   made.description = describe(tree, record);
   return made;

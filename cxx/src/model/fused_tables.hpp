@@ -14,6 +14,7 @@ namespace deepmd {
 struct PairBasis {
   bool spectral = false;
   std::vector<QuinticTable<double>> tables;  // per network, those of all descriptors in turn
+  std::vector<QuinticTable<double>> couple_tables;  // those of couples, per kind, of all their descriptors in turn
   std::vector<int> ranks;                    // P_k per network: the table's channels
   std::vector<std::vector<double>> basis;    // V_k [P_k][width], orthonormal rows; empty if not spectral
   double largest_error = 0;                  // of a table against its network, relative to the largest value
@@ -28,6 +29,7 @@ struct ArgumentRange {
 };
 ArgumentRange argument_range(const EnergyTree& tree, int network, double shortest);
 
+// A basis is for pairs alone: with couples, the time hardly depends on the number of outputs (kernels/couples.hpp).
 // Null: tables of the networks themselves, to rounding. Throws DEEPMD_ERROR_UNSUPPORTED, with a reason to follow "the
 // model", if no table of reasonable size meets the tolerance, and DEEPMD_ERROR_FORMAT for a record that does not fit.
 PairBasis build_pair_basis(const EnergyTree& tree, const CompressionRecord* record);

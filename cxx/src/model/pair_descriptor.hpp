@@ -28,6 +28,7 @@ struct PairDescriptor {
   std::vector<std::vector<double>> factors;  // by_inverse: f [width] per network, G = N(R_0) (1 + f w), w the switch
   // [n_types]: numbers that follow D as inputs of the fitting network, by the centre's type; empty if there are none
   std::vector<std::vector<double>> constants;
+  int first_input = 0;  // where its numbers begin among the inputs of the fitting network
 
   int n_networks() const { return one_side ? n_types : n_types * n_types; }
   int network_of(int t_i, int t_j) const { return one_side ? t_j : t_j * n_types + t_i; }

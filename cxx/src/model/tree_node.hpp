@@ -5,10 +5,11 @@
 #include <vector>
 
 #include "model/dense_network.hpp"
-#include "model/pair_descriptor.hpp"
 #include "model/safetensors.hpp"
 
 namespace deepmd {
+
+struct EnergyTree;
 
 // Why a model cannot be taken by the fused path; the sentence goes on after "the model ".
 struct Unfit {
@@ -66,7 +67,7 @@ DenseNetwork read_network(const TreeNode& node);
 std::vector<DenseNetwork> read_networks(const TreeNode& collection);
 // [n_types][n_types], 0 for the listed pairs in both orders.
 std::vector<char> kept_pairs(const TreeNode& node, const std::string& key, int n_types);
-// One descriptor, or those of a hybrid.
-std::vector<PairDescriptor> read_descriptors(const TreeNode& node, int n_types);
+// Puts one descriptor, or those of a hybrid, into the tree; n_types must be known.
+void read_descriptors(const TreeNode& node, EnergyTree& tree);
 
 }  // namespace deepmd
