@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -40,7 +42,19 @@ def opened(jdata: dict):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_loss_and_gradient_are_those_of_every_neighbour(jdata, variant):
-    model, loss, source = opened(changed(jdata, **VARIANTS[variant]))
+    compare(changed(jdata, **VARIANTS[variant]), 2e-4 if variant == "float32" else 1e-7)
+
+
+def test_parameters_of_frames_and_atoms_go_along(jdata):
+    rng, folder = np.random.default_rng(0), Path(jdata["training"]["training_data"]["systems"]) / "set.000"
+    np.save(folder / "fparam.npy", rng.normal(size=(4, 2)))
+    np.save(folder / "aparam.npy", rng.normal(size=(4, 12)))
+    compare(changed(jdata, model__fitting_net__numb_fparam=2, model__fitting_net__numb_aparam=1), 1e-7)
+
+
+def compare(jdata: dict, limit: float) -> None:
+    """The resident engine with the plain path through every neighbour."""
+    model, loss, source = opened(jdata)
     assert why_not(model, loss) == ""
     parameters = [p for p in model.parameters() if p.requires_grad]
     frames = np.array([2, 0, 3])
@@ -49,7 +63,6 @@ def test_loss_and_gradient_are_those_of_every_neighbour(jdata, variant):
     engine = ResidentEngine(model, Nodes(model, 0.7))
     cache = ResidentCache(source.cache, engine.part, torch.device("cpu"), 1 << 30)
     got, own = engine.differentiate(loss, cache.batch(0, frames), 1e-3, parameters)
-    limit = 2e-4 if variant == "float32" else 1e-7
     assert got == pytest.approx(value, rel=limit) and own == pytest.approx(report, rel=limit)
     for parameter, other in zip(parameters, expected, strict=True):
         largest = float(other.abs().max()) + 1e-12
