@@ -2,8 +2,8 @@
 
 The inputs are those of `examples`, on the data of the kind where `DEEPMD_SHARED_DATA` has them. The cost of a step is
 taken between two lines of the log of one run, N and 2 N steps after its start, so that start-up, statistics and the
-first steps drop out. Each of the peer's backends that knows the kind is tried; the ratio is to the fastest. On a busy
-machine processor times mean something, and wall times nothing.
+first steps drop out. Both backends of the peer are tried with every input; the ratio is to the faster one, and where
+neither runs its own words stand in the table. On a busy machine processor times mean something, and wall times nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,44 +28,47 @@ from inputs import shared_data, water_systems
 from peer import peer_bin, peer_versions
 
 EXAMPLES = HERE.parent / "examples"
-STEPS, HEAVY, QUICK = 100, 25, 10
+STEPS, HEAVY, LIGHT, QUICK = 25, 8, 200, 5
 BATCH = re.compile(rb"[Bb]atch\s+(\d+):")
 MB = 1 << 20
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One row of the table. changes: keys of the descriptor; fitting: keys of the fitting net."""
+    """One row of the table. changes: keys of the descriptor."""
 
     example: str
-    backends: tuple[str, ...] = ("tf", "pt")
     data: str = "water"
     changes: dict[str, Any] = field(default_factory=dict)
     heavy: bool = False
+    light: bool = False
 
 
 KINDS = {
     "se_e2_a": Kind("descriptors/se_e2_a"),
     "se_e2_r": Kind("descriptors/se_e2_r"),
     "se_e3": Kind("descriptors/se_e3"),
-    "se_e3_tebd": Kind("descriptors/se_e3_tebd", ("pt",), heavy=True),
-    "se_a_tpe": Kind("descriptors/se_a_tpe", ("tf",)),
-    "loc_frame": Kind("descriptors/loc_frame", ("tf",)),
+    "se_e3_tebd": Kind("descriptors/se_e3_tebd", heavy=True),
+    "se_a_tpe": Kind("descriptors/se_a_tpe"),
+    "se_a_ebd_v2": Kind("descriptors/se_e2_a", changes={"type": "se_a_ebd_v2"}),
+    "loc_frame": Kind("descriptors/loc_frame"),
     "se_atten": Kind("descriptors/se_atten", heavy=True),
     "se_atten, no attention": Kind("descriptors/se_atten", changes={"attn_layer": 0}),
     "se_atten_v2": Kind("descriptors/se_atten_v2"),
-    "dpa2": Kind("descriptors/dpa2", ("pt",), heavy=True),
-    "dpa3": Kind("descriptors/dpa3", ("pt",), heavy=True),
+    "dpa2": Kind("descriptors/dpa2", heavy=True),
+    "dpa3": Kind("descriptors/dpa3", heavy=True),
     "hybrid": Kind("descriptors/hybrid"),
-    "dipole": Kind("fittings/dipole", data="dipole"),
-    "polar": Kind("fittings/polar", data="polar"),
-    "dos": Kind("fittings/dos", data="dos"),
-    "property": Kind("fittings/property", ("pt",), data="property"),
-    "spin": Kind("models/spin", ("pt",), data="spin"),
+    "dipole": Kind("fittings/dipole", data="dipole", light=True),
+    "polar": Kind("fittings/polar", data="polar", light=True),
+    "dos": Kind("fittings/dos", data="dos", light=True),
+    "property": Kind("fittings/property", data="property", light=True),
+    "spin": Kind("models/spin", data="spin"),
     "table beside a network": Kind("models/srtab"),
     "linear": Kind("models/linear"),
-    "multi-task": Kind("models/multi_task", ("pt",)),
-    "se_a_mask": Kind("models/se_a_mask", ("tf",), data="mask"),
+    "pairwise_dprc": Kind("models/pairwise_dprc", data="dprc", light=True),
+    "multi-task": Kind("models/multi_task"),
+    "se_a_mask": Kind("models/se_a_mask", data="mask", light=True),
+    "dipole_charge": Kind("models/dipole_charge"),
 }
 FOLDERS = {
     "dipole": "water_tensor/dipole/training_data_reformat/atomic_system",
@@ -75,7 +77,9 @@ FOLDERS = {
     "property": "property/data/data_0",
     "spin": "spin/data_reformat/data_0",
     "mask": "zinc_protein/train_data_dp_mask",
+    "dprc": "dprc/data",
 }
+BACKENDS = ("tf", "pt")
 
 
 def systems_of(kind: Kind) -> list[str] | None:
@@ -134,6 +138,7 @@ def settle(kind: Kind, folder: Path, systems: list[str]) -> dict[str, Any]:
     """The input with `sel` counted by us, so that both sides take the same numbers."""
     config = input_of(kind, systems, 0)
     folder.mkdir(parents=True)
+    with_dipoles([our_bin() / "dp"], folder, config)
     shutil.copy(EXAMPLES / "models" / "table.txt", folder)
     (folder / "input.json").write_text(json.dumps(config))
     run([our_bin() / "dp", "train", "input.json"], folder, threads=1)
@@ -149,10 +154,25 @@ class Cost:
     memory: int  # bytes
 
 
-def programs(kind: Kind, backends: list[str]) -> dict[str, list[Any]]:
-    """Commands by name: ours, and the peer's backends that know the kind."""
-    peers = {f"peer {name}": [peer_bin() / "dp", f"--{name}"] for name in kind.backends if name in backends}
-    return {"ours": [our_bin() / "dp"], **peers}
+def programs(backends: list[str]) -> dict[str, list[Any]]:
+    """Commands by name: ours, and the peer's backends."""
+    return {"ours": [our_bin() / "dp"], **{name: [peer_bin(name) / "dp", f"--{name}"] for name in backends}}
+
+
+def with_dipoles(command: list[Any], folder: Path, config: dict[str, Any]) -> None:
+    """A frozen model of dipoles of the program's own, for the modifier of a model that has one."""
+    modifier = config["model"].get("modifier")
+    if modifier is None:
+        return
+    systems = systems_of(KINDS["dipole"])
+    dipoles = input_of(KINDS["dipole"], systems, 1)
+    dipoles["model"]["descriptor"]["sel"] = config["model"]["descriptor"]["sel"]
+    modifier["model_name"] = "dipole.pb" if "--tf" in command else "dipole.pth"
+    scratch = folder / "dipole"
+    scratch.mkdir(exist_ok=True)
+    (scratch / "input.json").write_text(json.dumps(dipoles))
+    run([*command, "train", "--skip-neighbor-stat", "input.json"], scratch, threads=1)
+    run([*command, "freeze", "-o", f"../{modifier['model_name']}"], scratch, threads=1)
 
 
 def processor_seconds(pid: int) -> float:
@@ -166,6 +186,7 @@ def step_cost(command: list[Any], folder: Path, config: dict[str, Any], n: int) 
     config = copy.deepcopy(config)
     config["training"] |= {"numb_steps": 2 * n, "disp_freq": n}
     folder.mkdir(parents=True, exist_ok=True)
+    with_dipoles(command, folder, config)
     shutil.copy(EXAMPLES / "models" / "table.txt", folder)
     (folder / "input.json").write_text(json.dumps(config))
     environment = environment_of(command[0], threads=1)
@@ -183,75 +204,90 @@ def step_cost(command: list[Any], folder: Path, config: dict[str, Any], n: int) 
         lines = [*lines, line.decode(errors="replace").strip()][-20:]
     _, status, usage = os.wait4(process.pid, 0)
     if status or not {n, 2 * n} <= marks.keys():
-        return next((line for line in reversed(lines) if line), f"exit status {status}")[:120]
+        return reason(lines) or f"exit status {os.waitstatus_to_exitcode(status)}"
     cpu, wall = (1000 * (marks[2 * n][k] - marks[n][k]) / n for k in range(2))
     return Cost(cpu, wall, usage.ru_maxrss * 1024)
 
 
-def rows_of(name: str, args: argparse.Namespace, folder: Path) -> Iterator[list[str]]:
-    """The row of one kind."""
+def reason(lines: list[str]) -> str:
+    """What a program said last about why it ended."""
+    told = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b", line)] or [x for x in lines if x]
+    return told[-1].replace("|", "/")[:160] if told else ""
+
+
+def row_of(name: str, args: argparse.Namespace, folder: Path) -> list[str] | None:
+    """The row of one kind: one round with every program, further ones with ours and the faster of the peer's."""
     kind = KINDS[name]
     systems = systems_of(kind)
-    if systems is None:
+    if systems is None or (name == "dipole_charge" and systems_of(KINDS["dipole"]) is None):
         print(f"{name}: left out, its data are not here; set DEEPMD_SHARED_DATA", file=sys.stderr)
-        return
+        return None
     config = settle(kind, folder / "settle", systems)
-    n = args.steps or (QUICK if args.quick else HEAVY if kind.heavy else STEPS)
+    n = args.steps or (QUICK if args.quick else HEAVY if kind.heavy else LIGHT if kind.light else STEPS)
     found: dict[str, list[Cost]] = {}
+    reasons: dict[str, str] = {}
 
     def measure(who: str, command: list[Any]) -> float:
-        cost = step_cost(command, folder / who.replace(" ", "_"), config, n)
+        try:
+            cost = step_cost(command, folder / who, config, n)
+        except SystemExit as error:  # of a step before
+            cost = reason(str(error).splitlines())
         if isinstance(cost, str):
-            print(f"{name}: {who} does not run: {cost}", file=sys.stderr)
+            reasons[who] = cost
             return 0.0
         found.setdefault(who, []).append(cost)
         return cost.cpu
 
-    commands = programs(kind, args.backends)
-    interleave({who: (lambda who=who: measure(who, commands[who])) for who in commands}, args.repeats)
-    yield row(name, found)
+    commands = programs(args.backends)
+    for turn in range(args.repeats):
+        peers = sorted((who for who in found if who != "ours"), key=lambda who: found[who][0].cpu)
+        these = ["ours", *peers[:1]] if turn else list(commands)
+        interleave({who: (lambda who=who: measure(who, commands[who])) for who in these}, 1)
+    return row(name, found, reasons)
 
 
-def row(name: str, found: dict[str, list[Cost]]) -> list[str]:
-    """Ours beside the fastest of the peer's backends."""
+def row(name: str, found: dict[str, list[Cost]], reasons: dict[str, str]) -> list[str]:
+    """Ours beside the faster of the peer's backends, and what the others did."""
 
     def middle(who: str, key: str) -> float:
         return float(np.median([getattr(cost, key) for cost in found[who]]))
 
-    peers = sorted((who for who in found if who != "ours"), key=lambda who: middle(who, "cpu"))
-    ours = [number(middle("ours", key)) for key in ("cpu", "wall")] if "ours" in found else ["", ""]
-    memory = number(middle("ours", "memory") / MB) if "ours" in found else ""
-    if not peers or "ours" not in found:
-        return [name, *ours, "", "", "", "", "", memory, ""]
-    best, rest = peers[0], ", ".join(f"{who[5:]} {number(middle(who, 'cpu'))}" for who in peers[1:])
-    ratios = [
-        str(ratio([getattr(c, key) for c in found[best]], [getattr(c, key) for c in found["ours"]]))
-        for key in ("cpu", "wall")
-    ]
-    theirs = [number(middle(best, key)) for key in ("cpu", "wall")]
-    return [name, *ours, f"{best[5:]} {theirs[0]}", theirs[1], rest, *ratios, memory,
-            number(middle(best, "memory") / MB)]  # fmt: skip
+    peers = sorted((who for who in found if who != "ours"), key=lambda who: found[who][0].cpu)
+    remarks = [f"{who} {number(middle(who, 'cpu'))}" for who in peers[1:]]
+    remarks += [f"{who}: {text}" for who, text in reasons.items()]
+    if "ours" not in found:
+        return [name, *[""] * 8, "; ".join(remarks)]
+    own, best = found["ours"], found[peers[0]] if peers else []
+    ratios = [str(ratio([getattr(c, key) for c in best], [getattr(c, key) for c in own[: len(best)]])) if best else ""
+              for key in ("cpu", "wall")]  # fmt: skip
+    theirs = [f"{peers[0]} {number(middle(peers[0], 'cpu'))}", number(middle(peers[0], "wall"))] if peers else ["", ""]
+    memory = [number(middle(who, "memory") / MB) for who in ("ours", *peers[:1])]
+    return [name, number(middle("ours", "cpu")), number(middle("ours", "wall")), *theirs, *ratios,
+            *memory, *[""] * (2 - len(memory)), "; ".join(remarks)]  # fmt: skip
 
 
-HEAD = ["kind", "ours, CPU ms", "wall ms", "peer, CPU ms", "wall ms", "its other backend, CPU ms", "ratio, CPU",
-        "ratio, wall", "ours, MB", "peer, MB"]  # fmt: skip
+HEAD = ["kind", "ours, CPU ms", "wall ms", "peer, CPU ms", "wall ms", "ratio, CPU", "ratio, wall", "ours, MB",
+        "peer, MB", "its other backend: CPU ms, or what it said"]  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="KIND", choices=list(KINDS), default=list(KINDS))
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--steps", type=int, metavar="N", help="how many steps are timed, after as many others")
-    parser.add_argument("--backends", nargs="+", default=["tf", "pt"], help="of the peer")
+    parser.add_argument("--backends", nargs="*", default=list(BACKENDS), help="of the peer")
     parser.add_argument("--quick", action="store_true", help="one round of very short runs")
     args = parser.parse_args()
     args.repeats = 1 if args.quick else args.repeats
-    print(header(f"peer: {peer_versions()}", f"data: {water_systems()[2]}"), flush=True)
+    print(header(*(f"peer, {name}: {peer_versions(name)}" for name in args.backends), f"data: {water_systems()[2]}"),
+          flush=True)  # fmt: skip
     rows = []
     for name in args.only:
         with tempfile.TemporaryDirectory() as folder:
-            rows += rows_of(name, args, Path(folder))
-        print(table(HEAD, rows[-1:]), flush=True)
+            one = row_of(name, args, Path(folder))
+        if one is not None:
+            rows.append(one)
+            print(table(HEAD, rows[-1:]), flush=True)
     print(table(HEAD, rows), flush=True)
 
 

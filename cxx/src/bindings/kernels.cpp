@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "bindings/training.hpp"
 #include "kernels/angle_basis.hpp"
 #include "kernels/node_basis.hpp"
 #include "kernels/pair_forces.hpp"
@@ -232,4 +233,5 @@ PYBIND11_MODULE(_kernels, m) {
   define_forces(m);
   define_row_sums<double>(m);
   define_row_sums<float>(m);
+  define_training(m);
 }

@@ -19,6 +19,7 @@ SHAREABLE = ("type_map", "descriptor", "fitting_net")
 OF_MODEL = ("shared_dict", "model_dict")
 OF_TRAINING = ("data_dict", "model_prob", "num_epoch_dict")
 DATA = ("training_data", "validation_data")
+OWN = (*DATA, "stat_file")
 TOP = ("model", "learning_rate", "optimizer", "loss_dict", "training", "validating")
 RANDOM = "RANDOM"
 
@@ -74,7 +75,7 @@ def _one_task(task: str, data: dict[str, Any], single: Callable[[dict[str, Any]]
         require(task in epochs, f"training/num_epoch_dict/{task}", None, "a number of epochs for each task")
         training["numb_epoch"] = epochs[task]
     own = _section(_section(data["training"], "data_dict", "training"), task, "training/data_dict")
-    _keys(own, DATA, f"training/data_dict/{task}")
+    _keys(own, OWN, f"training/data_dict/{task}")
     section = copy.deepcopy(expand(data["model"], task))
     section.pop("finetune_head", None)
     n_cases = _take_cases(section, len(data["model"]["model_dict"]), task)
@@ -88,8 +89,6 @@ def _one_task(task: str, data: dict[str, Any], single: Callable[[dict[str, Any]]
         done = single(copy.deepcopy(whole))
         average = done["training"].get("disp_avg")
         require(not average, "training/disp_avg", average, "false, as errors of several tasks are not averaged")
-        kept = done["training"].get("stat_file")
-        require(kept is None, "training/stat_file", kept, "null, as statistics of several tasks are not kept")
     except InputError as error:
         raise InputError(f"task '{task}': {error}") from error
     if n_cases:
@@ -118,7 +117,7 @@ def _file(full: dict[str, Any], data_dict: dict[str, Any], task: str, done: dict
         branch["finetune_head"] = head
     full["model"]["model_dict"][task] = branch
     full["loss_dict"][task] = done["loss"]
-    data_dict[task] = {name: done["training"].pop(name) for name in DATA if name in done["training"]}
+    data_dict[task] = {name: done["training"].pop(name) for name in OWN if name in done["training"]}
     full["training"] = {"data_dict": data_dict, **done["training"]}
     full |= {key: done[key] for key in ("learning_rate", "optimizer", "validating") if key in done}
 

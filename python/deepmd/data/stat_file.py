@@ -1,6 +1,7 @@
 """`training/stat_file`: input statistics and energy bias kept between runs, in one HDF5 file.
 
 An entry belongs to one description of rows, parameters and types; a run that describes them otherwise makes its own.
+With several tasks `shared` describes what else an entry depends on: its task, and the tasks that share its parts.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _end(k: int) -> str:
     return f"_{k}" if k else ""
 
 
-def fingerprint(model: Any) -> str:
+def fingerprint(model: Any, shared: Any = None) -> str:
     """Name of the entry: everything that the statistics depend on beside the data."""
     facts = model.facts()
     described: list[Any] = [model.type_map, facts.kind, facts.output, facts.dim_fparam, facts.dim_aparam]
@@ -46,16 +47,18 @@ def fingerprint(model: Any) -> str:
     described.append(model.seen_pairs().tolist())
     if modifier_of(model) is not None:  # which changes the energies that the bias is fitted to
         described.append(modifier_of(model).identity())
+    if shared is not None:
+        described.append(shared)
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
 
 
-def load(path: str | Path, model: Any) -> bool:
+def load(path: str | Path, model: Any, shared: Any = None) -> bool:
     """Fills the model from the file; False if the file or the entry does not exist yet."""
     if not Path(path).exists():
         return False
     try:
         with h5py.File(path, "r") as file:
-            entry = file.get(fingerprint(model))
+            entry = file.get(fingerprint(model, shared))
             if entry is None:
                 return False
             for name, buffer in buffers(model).items():
@@ -67,13 +70,16 @@ def load(path: str | Path, model: Any) -> bool:
     return True
 
 
-def save(path: str | Path, model: Any) -> None:
-    """Adds the model's entry to the file."""
+def save(path: str | Path, model: Any, shared: Any = None) -> None:
+    """Adds the model's entry to the file, or puts it in the place of the one that is there."""
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with h5py.File(path, "a") as file:
-            entry = file.require_group(fingerprint(model))
-            for name, buffer in buffers(model).items():
-                entry[name] = buffer.numpy()
+            name = fingerprint(model, shared)
+            if name in file:
+                del file[name]
+            entry = file.create_group(name)
+            for key, buffer in buffers(model).items():
+                entry[key] = buffer.numpy()
     except OSError as error:
         raise DataError(f"{path}: cannot write the statistics ({error}); change training/stat_file") from error

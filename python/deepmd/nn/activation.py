@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from deepmd.errors import InputError
+from deepmd.nn.compiled import CURVES, curved, serve
 
 NAMES = ("tanh", "relu", "relu6", "softplus", "sigmoid", "gelu", "gelu_tf", "silu", "silut", "linear", "none")
 # Functions with continuous derivatives of every order: those for which interpolation on nodes converges quickly.
@@ -37,6 +38,9 @@ class Activation(nn.Module):
         self.slope = sigmoid + self.threshold * sigmoid * (1.0 - sigmoid)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_scripting():
+            if self.name in CURVES and serve(x):
+                return curved(x, self.name, self.threshold)
         if self.name == "tanh":
             return torch.tanh(x)
         if self.name == "none":

@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deepmd.nn.compiled import normalised, serve, weighed
 from deepmd.nn.layers import Dense, load_into, to_numpy
 
 SHIFT = 20.0
+LEAST_NORM = 1e-12
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ class LayerNorm(nn.Module):
         self.b = nn.Parameter(torch.zeros(width, dtype=dtype), requires_grad=trainable)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_scripting():
+            if serve(x):
+                return normalised(x, True, self.eps) * self.w + self.b
         centered = x - x.mean(dim=-1, keepdim=True)
         variance = (centered * centered).mean(dim=-1, keepdim=True)
         return over(centered, torch.sqrt(variance + self.eps)) * self.w + self.b
@@ -83,6 +88,9 @@ class LayerNorm(nn.Module):
 
 def unit(x: Tensor) -> Tensor:
     """x / |x| along the last axis, with the norm kept from zero."""
+    if not torch.jit.is_scripting():
+        if serve(x):
+            return normalised(x, False, LEAST_NORM)
     return over(x, torch.clamp(torch.linalg.vector_norm(x, dim=-1, keepdim=True), min=1e-12))
 
 
@@ -121,10 +129,19 @@ class AttentionLayer(nn.Module):
 
     def forward(self, g: Tensor, mask: Tensor, w: Tensor, direction: Tensor, n_empty: Tensor) -> Tensor:
         """mask and w [n_centers, n_slots, 1], direction [n_centers, n_slots, 3], n_empty [n_centers] empty slots."""
-        q, k, v = self.in_proj(g).split(self.hidden, dim=2)
+        qkv = self.in_proj(g).unflatten(2, [3, self.hidden])
         if self.normalize:
-            q, k, v = unit(q), unit(k), unit(v)
+            qkv = unit(qkv)
+        q, k, v = qkv.unbind(2)
         logits = torch.bmm(q * self.scale, k.transpose(1, 2))
+        return self.norm(g + self.out_proj(torch.bmm(self.weights(logits, mask, w, direction, n_empty), v)))
+
+    def weights(self, logits: Tensor, mask: Tensor, w: Tensor, direction: Tensor, n_empty: Tensor) -> Tensor:
+        """W of the logits [n_centers, n_slots, n_slots]."""
+        if not torch.jit.is_scripting():
+            if serve(logits):
+                return weighed(logits, mask, w, direction, n_total=self.options.n_slots, smooth=self.smooth,
+                               gated=False, directed=self.dotr, scale=1.0)  # fmt: skip
         couples = mask * mask.transpose(1, 2)
         ww = w * w.transpose(1, 2)
         if self.smooth:
@@ -134,7 +151,7 @@ class AttentionLayer(nn.Module):
             weights = weights * ww
         if self.dotr:
             weights = weights * torch.bmm(direction, direction.transpose(1, 2))
-        return self.norm(g + self.out_proj(torch.bmm(weights, v)))
+        return weights
 
     def alone(self, g: Tensor) -> Tensor:
         """What the layer makes of empty slots: nothing but the bias reaches them. g [n, width]."""

@@ -55,7 +55,10 @@ class Dense(nn.Module):
             self.register_buffer("idt", torch.ones(0, dtype=dtype), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        linear = torch.addmm(self.b, x, self.w) if x.dim() == 2 else torch.matmul(x, self.w) + self.b
+        if x.dim() == 2:
+            linear = torch.addmm(self.b, x, self.w)
+        else:
+            linear = torch.addmm(self.b, x.flatten(0, -2), self.w).unflatten(0, x.shape[:-1])
         y = self.activation(linear)
         if self.has_idt:
             y = y * self.idt

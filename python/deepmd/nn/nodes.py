@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from deepmd import _kernels
 from deepmd.errors import EngineError
+from deepmd.nn.compiled import pieces
 
 if not hasattr(_kernels, "AngleBasis"):
     raise EngineError(
@@ -76,6 +77,8 @@ class OnNodes:
     """
 
     most = 512  # nodes
+    pair_cost = (1.0, 3.0)
+    """What a pair costs on the plain path beside an evaluation at a node, without forces and with them."""
 
     def __init__(self, module: nn.Module, extra: Callable[[], tuple[Any, ...]], shortest: float, n_nodes: int):
         self.module = module
@@ -202,7 +205,9 @@ class OnNodes:
     def __call__(
         self, vectors: Tensor, centers: Tensor, neighbors: Tensor, types: Tensor, n_centers: int, *more: Any
     ) -> Any:
-        found = self.sums(vectors, centers, neighbors, types, n_centers)
+        found = None
+        if not self.few(vectors, types, n_centers):
+            found = self.sums(vectors, centers, neighbors, types, n_centers)
         if found is None:
             return type(self.module).forward(self.module, vectors, centers, neighbors, types, n_centers, *more)
         b, present = found[0].to(self.module.dtype), list(found[1])
@@ -220,6 +225,12 @@ class OnNodes:
             begin += n
         t = torch.cat(blocks)
         return self.module.of_sums(t if order is None else t[torch.argsort(order)])
+
+    def few(self, vectors: Tensor, types: Tensor, n_centers: int) -> bool:
+        """Whether there are fewer pairs than evaluations at nodes would be made for them."""
+        own = 1 if self.shape.shared else len(torch.unique(types[:n_centers]))
+        others = len(torch.unique(types)) if self.shape.pooled else len(self.module.davg)
+        return len(vectors) * self.pair_cost[vectors.requires_grad] < own * others * self.n_nodes
 
     @torch.no_grad()
     def error(self) -> float:
@@ -261,6 +272,9 @@ class OnCouples(OnNodes):
 
     most = 4096
 
+    def few(self, vectors: Tensor, types: Tensor, n_centers: int) -> bool:
+        return False  # couples are many
+
     def prepare(self) -> None:
         module = self.module
         raw = module.raw_rows(torch.tensor([[self.shortest, 0.0, 0.0]], dtype=torch.float64))
@@ -298,11 +312,14 @@ class Nodes:
 
     def __init__(self, model: nn.Module, shortest: float, n_nodes: int = FIRST_N_NODES):
         self.parts: list[OnNodes] = []
+        self._pieces: list[Any] = []
         for module, extra in node_parts(model):
             kind, n = (OnCouples, 4 * n_nodes) if module.node_shape().couples else (OnNodes, n_nodes)
             self.parts.append(kind(module, extra, shortest, n))
 
     def __enter__(self) -> Nodes:
+        self._pieces.append(pieces())
+        self._pieces[-1].__enter__()
         for part in self.parts:
             if part.active:
                 part.module.forward = part
@@ -311,6 +328,7 @@ class Nodes:
     def __exit__(self, *error: object) -> None:
         for part in self.parts:
             part.module.__dict__.pop("forward", None)
+        self._pieces.pop().__exit__(None, None, None)
 
     def error(self) -> float:
         """The largest of all parts."""

@@ -176,6 +176,8 @@ def hessian(forces: Tensor, moved: Tensor, frame: Tensor, n_frames: int, create_
     """-dF/dr [n_frames, 3 n, 3 n] for frames of equal size: one backward pass for each row of all frames at once."""
     order = torch.argsort(frame, stable=True)  # atoms by frame, in the order of the frame's own batch
     n = len(order) // n_frames
+    if not forces.requires_grad:  # no pair in any frame
+        return torch.zeros(n_frames, 3 * n, 3 * n, dtype=torch.float64)
     place = order.reshape(n_frames, n)
     rows = []
     for i in range(n):

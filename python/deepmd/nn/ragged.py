@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepmd.nn.compiled import FormRows, FormSums, ProductRows, ProductSums, message_ends, serve
+
 
 class Take(torch.autograd.Function):
     """x[index] by rows, whose adjoint is `Add`; both have derivatives of any order."""
@@ -108,3 +110,41 @@ def sum_to(values: Tensor, centers: Tensor, n_centers: int) -> Tensor:
             return Add.apply(values, centers, n_centers)
     total = torch.zeros(n_centers, values.shape[1], dtype=values.dtype, device=values.device)
     return total.index_add(0, centers, values)
+
+
+def form(h: Tensor, g: Tensor, first: Tensor, n: int, second: Tensor | None = None) -> Tensor:
+    """Sums of h[k] (x) g[second[k]] over the k with first[k] = i, [n, rows, width]; second is k where it is left out.
+
+    h [m, rows], first and second [m], g [., width].
+    """
+    if not torch.jit.is_scripting():
+        if serve(h) or serve(g):
+            return FormSums.apply(h, g, message_ends(first, n, second, g.shape[0]))
+    values = g if second is None else take(g, second)
+    outer = h.unsqueeze(2) * values.unsqueeze(1)
+    return sum_to(outer.flatten(1), first, n).reshape(n, h.shape[1], g.shape[1])
+
+
+def along(d: Tensor, g: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """d[first[k]] . g[second[k]], [m]; d and g [., width]."""
+    if not torch.jit.is_scripting():
+        if serve(d) or serve(g):
+            ends = message_ends(first, d.shape[0], second, g.shape[0])
+            return FormRows.apply(d.unsqueeze(1), g, ends).squeeze(1)
+    return (take(d, first) * take(g, second)).sum(dim=1)
+
+
+def product_sums(a: Tensor, b: Tensor, first: Tensor, n: int, second: Tensor) -> Tensor:
+    """Sums of a[k] b[second[k]], element by element, over the k with first[k] = i, [n, width]; a [m, width]."""
+    if not torch.jit.is_scripting():
+        if serve(a) or serve(b):
+            return ProductSums.apply(a, b, message_ends(first, n, second, b.shape[0]))
+    return sum_to(a * take(b, second), first, n)
+
+
+def products(u: Tensor, b: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """u[first[k]] b[second[k]], element by element, [m, width]."""
+    if not torch.jit.is_scripting():
+        if serve(u) or serve(b):
+            return ProductRows.apply(u, b, message_ends(first, u.shape[0], second, b.shape[0]))
+    return take(u, first) * take(b, second)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from deepmd.config.multi_task import Link, links_of, tasks_of
-from deepmd.data import System
+from deepmd.data import System, stat_file
 from deepmd.data.output_bias import set_output_bias
 from deepmd.errors import InputError, ModelError
 from deepmd.train import assemble, checkpoint
@@ -108,10 +108,7 @@ def build(
     together = torch.nn.ModuleList(models.values())
     if (not origin.has_weights or origin.finetune) and group.is_first:
         batches = {task: assemble.sample(part[2], tasks[task]["model"]) for task, part in parts.items()}
-        protect = float(next(iter(tasks.values()))["model"].get("data_stat_protect", 1e-2))
-        shared_statistics(models, batches, protect, weights)
-        for task, model in models.items():
-            set_output_bias(model, batches[task])
+        start_statistics(models, batches, tasks, weights)
     moved = take_weights(origin, models, jdata["model"]["model_dict"])
     group.spread(together)
     rates = schedule(jdata["learning_rate"], n_steps)
@@ -133,6 +130,21 @@ def build(
     clock = Setup(together, first.engine, first.loss, rates, optimizer, first.training, None,
                   jdata["training"], n_steps, jdata, 0, group, "", factor)  # fmt: skip
     return MultiTrainer(clock, setups, weights)
+
+
+def start_statistics(models: dict[str, Any], batches: dict[str, Any], tasks: dict[str, Any], weights: Any) -> None:
+    """Statistics and biases of all tasks, from their files of statistics if those hold all of them, else from data."""
+    paths = {task: jdata["training"].get("stat_file") for task, jdata in tasks.items()}
+    shared = {task: [task, sorted(weights.items())] for task in models}
+    if all(paths[task] and stat_file.load(paths[task], model, shared[task]) for task, model in models.items()):
+        log.info("input statistics and energy bias from %s", ", ".join(dict.fromkeys(paths.values())))
+        return
+    protect = float(next(iter(tasks.values()))["model"].get("data_stat_protect", 1e-2))
+    shared_statistics(models, batches, protect, weights)
+    for task, model in models.items():
+        set_output_bias(model, batches[task])
+        if paths[task]:
+            stat_file.save(paths[task], model, shared[task])
 
 
 def _length(

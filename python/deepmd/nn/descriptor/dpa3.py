@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from deepmd.nn.activation import Activation
-from deepmd.nn.descriptor.repflow import RepflowLayer, directed
+from deepmd.nn.descriptor.repflow import RepflowLayer
 from deepmd.nn.descriptor.repformer import linear
 from deepmd.nn.layers import PRECISIONS, Dense, stream
-from deepmd.nn.ragged import partners
+from deepmd.nn.ragged import form, partners
 from deepmd.nn.rows import Environment, exponential_switch, switch
 from deepmd.nn.type_embedding import TypeEmbedding, linear_embedding
 
@@ -82,7 +82,7 @@ class DescriptorDpa3(Environment):
         return [] if self.fixed_std != 0.0 else [self]
 
     def angles(self, vectors: Tensor, centers: Tensor, n_centers: int) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
-        """Cosines [n_couples, 1], centre and edges of each, product of their switches, and the edges that take part."""
+        """Cosines [n_couples, 1], the edges of each, product of their switches, and the edges that take part."""
         r = torch.linalg.vector_norm(vectors, dim=1)
         near = r < self.a_rcut
         edges = torch.nonzero(near).flatten()
@@ -94,8 +94,7 @@ class DescriptorDpa3(Environment):
             v = exponential_switch(r, self.a_rcut_smth)
         else:
             v = switch(r, self.a_rcut, self.a_rcut_smth)
-        index = [centers[j], j, k]
-        return cosine.to(self.dtype), index, (v[j] * v[k]).unsqueeze(1).to(self.dtype), near.unsqueeze(1)
+        return cosine.to(self.dtype), [j, k], (v[j] * v[k]).unsqueeze(1).to(self.dtype), near.unsqueeze(1)
 
     def forward(
         self, vectors: Tensor, centers: Tensor, neighbors: Tensor, types: Tensor, n_centers: int
@@ -119,7 +118,7 @@ class DescriptorDpa3(Environment):
         ends = (centers, neighbors)
         for layer in self.layers:
             node, edge, angle = layer((node, edge, angle), ends, h2, w, index, v, near)
-        rotation = directed(edge, h2, w, centers, n_centers) * self.rotation_scale
+        rotation = form(h2 * (w * self.rotation_scale), edge, centers, n_centers)
         if self.joins_types:
             node = torch.cat([node, table[types]], dim=1)
         return node, rotation.transpose(1, 2)

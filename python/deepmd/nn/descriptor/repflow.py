@@ -17,18 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from deepmd.nn.activation import Activation
+from deepmd.nn.compiled import CURVES, message_ends, messages, serve
 from deepmd.nn.descriptor.repformer import STYLES, linear, symmetrised
 from deepmd.nn.layers import Dense, load_into, to_numpy
-from deepmd.nn.ragged import sum_to, take
+from deepmd.nn.ragged import form, take
 
 PARTS = ("node_self_mlp", "node_sym_linear", "node_edge_linear", "edge_self_linear", "edge_angle_linear1",
          "edge_angle_linear2", "angle_self_linear", "a_compress_n_linear", "a_compress_e_linear")  # fmt: skip
-
-
-def directed(values: Tensor, h2: Tensor, w: Tensor, centers: Tensor, n_centers: int) -> Tensor:
-    """sum_j h2_j (x) values_j w_j, [n_centers, 3, width]; values [n_pairs, width], h2 [n_pairs, 3], w [n_pairs, 1]."""
-    outer = h2.unsqueeze(2) * (values * w).unsqueeze(1)
-    return sum_to(outer.flatten(1), centers, n_centers).reshape(n_centers, 3, values.shape[1])
 
 
 class RepflowLayer(nn.Module):
@@ -81,19 +76,26 @@ class RepflowLayer(nn.Module):
             return (updates[0] + rest) / float(len(updates)) ** 0.5
         return updates[0] + rest / float(max(len(updates) - 1, 1)) ** 0.5
 
+    def told(self, own: Tensor, p: Tensor, q: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
+        """f(own + p[first end] + q[second end])."""
+        if not torch.jit.is_scripting():
+            if self.act.name in CURVES and serve(own):
+                both = message_ends(ends[0], p.shape[0], ends[1], q.shape[0])
+                return messages(own, p, q, both, self.act.name, self.act.threshold)
+        return self.act(own + take(p, ends[0]) + take(q, ends[1]))
+
     def of_edges(self, w: Tensor, b: Tensor, node: Tensor, edge: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
         """f(L [n_i, n_j, e_ij]), with the products of nodes made once an atom; ends: centers and neighbors."""
         own, other, rest = w.split([self.n_dim, self.n_dim, edge.shape[1]])
-        linear_part = take(torch.matmul(node, own), ends[0]) + take(torch.matmul(node, other), ends[1])
-        return self.act(linear_part + torch.addmm(b, edge, rest))
+        return self.told(torch.addmm(b, edge, rest), torch.matmul(node, own), torch.matmul(node, other), ends)
 
     def of_angles(
-        self, w: Tensor, b: Tensor, angle: Tensor, parts: tuple[Tensor, Tensor], index: list[Tensor]
+        self, w: Tensor, b: Tensor, angle: Tensor, parts: tuple[Tensor, Tensor], centers: Tensor, index: list[Tensor]
     ) -> Tensor:
-        """f(L [a_ijk, n_i, e_ik, e_ij]); parts: compressed nodes and edges; index: centre, edge ij, edge ik of each."""
+        """f(L [a_ijk, n_i, e_ik, e_ij]); parts: compressed nodes and edges; index: edge ij, edge ik of each."""
         a, n, ik, ij = w.split([angle.shape[1], self.n_angle, self.e_angle, self.e_angle])
-        linear_part = take(torch.matmul(parts[0], n), index[0]) + take(torch.matmul(parts[1], ik), index[2])
-        return self.act(linear_part + take(torch.matmul(parts[1], ij), index[1]) + torch.addmm(b, angle, a))
+        first = take(torch.matmul(parts[0], n), centers) + torch.matmul(parts[1], ij)
+        return self.told(torch.addmm(b, angle, a), first, torch.matmul(parts[1], ik), (index[0], index[1]))
 
     def for_angles(self, node: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:
         if self.compress == 1:
@@ -102,27 +104,26 @@ class RepflowLayer(nn.Module):
             return node[:, : self.n_angle], edge[:, : self.e_angle]
         return node, edge
 
-    def reduced(self, messages: Tensor, edge: Tensor, v: Tensor, index: list[Tensor], near: Tensor) -> Tensor:
-        """f(L' r_ij); messages [n_couples, e_dim], v [n_couples, 1], near [n_pairs, 1] within the shorter cutoff."""
-        r = sum_to(messages * v, index[1], edge.shape[0]) / self.a_norm**0.5
+    def reduced(self, told: Tensor, edge: Tensor, v: Tensor, index: list[Tensor], near: Tensor) -> Tensor:
+        """f(L' r_ij); told [n_couples, e_dim], v [n_couples, 1], near [n_pairs, 1] within the shorter cutoff."""
+        r = form(v, told, index[0], edge.shape[0]).squeeze(1) / self.a_norm**0.5
         if not self.smooth:
             r = torch.where(near, r, edge)
         return self.act(self.edge_angle_linear2(r))
 
     def node_updates(
-        self, node: Tensor, edge: Tensor, ends: tuple[Tensor, Tensor], h2: Tensor, w: Tensor
+        self, node: Tensor, edge: Tensor, told: Tensor, ends: tuple[Tensor, Tensor], h2: Tensor, w: Tensor
     ) -> list[Tensor]:
+        """told [n_pairs, n_dim * n_heads]: the messages of pairs."""
         n = node.shape[0]
         updates = [node, self.act(self.node_self_mlp(node))]
-        scale = self.e_norm**-0.5
-        h_edge = directed(edge, h2, w, ends[0], n) * scale
-        h_node = directed(take(node, ends[1]), h2, w, ends[0], n) * scale
+        hw = h2 * (w * self.e_norm**-0.5)
+        h_edge, h_node = form(hw, edge, ends[0], n), form(hw, node, ends[0], n, ends[1])
         both = torch.cat([symmetrised(h_edge, self.axis), symmetrised(h_node, self.axis)], dim=1)
         updates.append(self.act(self.node_sym_linear(both)))
-        layer = self.node_edge_linear
-        messages = sum_to(self.of_edges(layer.w, layer.b, node, edge, ends) * w, ends[0], n) / self.e_norm
+        sums = form(w, told, ends[0], n).squeeze(1) / self.e_norm
         for k in range(self.n_heads):
-            updates.append(messages[:, k * self.n_dim : (k + 1) * self.n_dim])
+            updates.append(sums[:, k * self.n_dim : (k + 1) * self.n_dim])
         return updates
 
     def forward(
@@ -137,25 +138,29 @@ class RepflowLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """state: nodes, edges, angles; h2 [n_pairs, 3], w [n_pairs, 1]; the rest as in `of_angles` and `reduced`."""
         node, edge, angle = state
-        layer = self.edge_self_linear
         if self.sequential:
             return self.in_sequence(state, ends, h2, w, index, v, near)
-        updates = self.node_updates(node, edge, ends, h2, w)
-        edges = [edge, self.of_edges(layer.w, layer.b, node, edge, ends)]
+        one, two = self.node_edge_linear, self.edge_self_linear
+        weight, bias = torch.cat([one.w, two.w], dim=1), torch.cat([one.b, two.b])
+        to_node, to_edge = self.of_edges(weight, bias, node, edge, ends).split([one.n_out, two.n_out], dim=1)
+        updates = self.node_updates(node, edge, to_node, ends, h2, w)
+        edges = [edge, to_edge]
         angles = [angle]
         if self.angles:
-            parts = self.for_angles(node, edge)
-            one, two = self.angle_self_linear, self.edge_angle_linear1
-            edges.append(self.reduced(self.of_angles(two.w, two.b, angle, parts, index), edge, v, index, near))
-            angles.append(self.of_angles(one.w, one.b, angle, parts, index))
+            three, four = self.edge_angle_linear1, self.angle_self_linear
+            weight, bias = torch.cat([three.w, four.w], dim=1), torch.cat([three.b, four.b])
+            told = self.of_angles(weight, bias, angle, self.for_angles(node, edge), ends[0], index)
+            pair, to_angle = told.split([three.n_out, four.n_out], dim=1)
+            edges.append(self.reduced(pair, edge, v, index, near))
+            angles.append(to_angle)
         if self.style != 2:
             return self.join(updates), self.join(edges), self.join(angles)
         for k, c in enumerate(self.n_residual):
-            node = node + c * updates[k + 1]
+            node = torch.addcmul(node, c, updates[k + 1])
         for k, c in enumerate(self.e_residual):
-            edge = edge + c * edges[k + 1]
+            edge = torch.addcmul(edge, c, edges[k + 1])
         for k, c in enumerate(self.a_residual):
-            angle = angle + c * angles[k + 1]
+            angle = torch.addcmul(angle, c, angles[k + 1])
         return node, edge, angle
 
     def in_sequence(
@@ -177,10 +182,12 @@ class RepflowLayer(nn.Module):
             else:
                 parts = self.for_angles(node, edge)
                 for factor in self.a_residual:
-                    angle = angle + factor * self.of_angles(one.w, one.b, angle, parts, index)
-                messages = self.of_angles(two.w, two.b, angle, parts, index)
-                edge = edge + c * self.reduced(messages, edge, v, index, near)
-        updates = self.node_updates(node, edge, ends, h2, w)
+                    angle = angle + factor * self.of_angles(one.w, one.b, angle, parts, ends[0], index)
+                told = self.of_angles(two.w, two.b, angle, parts, ends[0], index)
+                edge = edge + c * self.reduced(told, edge, v, index, near)
+        layer = self.node_edge_linear
+        told = self.of_edges(layer.w, layer.b, node, edge, ends)
+        updates = self.node_updates(node, edge, told, ends, h2, w)
         for k, c in enumerate(self.n_residual):
             node = node + c * updates[k + 1]
         return node, edge, angle

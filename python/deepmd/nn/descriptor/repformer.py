@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from deepmd.nn.activation import Activation
 from deepmd.nn.attention import SHIFT, LayerNorm, slot_softmax
+from deepmd.nn.compiled import serve, weighed
 from deepmd.nn.layers import Dense, load_into, to_numpy
-from deepmd.nn.ragged import take
+from deepmd.nn.ragged import along, form, product_sums, products, take
 
 EPSILON = 1e-4
 STYLES = {"res_avg": 0, "res_incr": 1, "res_residual": 2}
@@ -39,6 +40,7 @@ class PairAttention(nn.Module):
         super().__init__()
         self.hidden, self.n_heads = int(args["attn2_hidden"]), int(args["attn2_nhead"])
         self.has_gate, self.smooth = bool(args["attn2_has_gate"]), smooth
+        self.n_total = int(args["nsel"])
         self.mapqk = linear(int(args["g2_dim"]), 2 * self.hidden * self.n_heads, dtype, False)
         self.shift = SHIFT
 
@@ -46,7 +48,11 @@ class PairAttention(nn.Module):
         n, n_slots = g2.shape[0], g2.shape[1]
         qk = self.mapqk(g2).reshape(n, n_slots, self.hidden, 2 * self.n_heads).permute(0, 3, 1, 2)
         q, k = qk.split(self.n_heads, dim=1)
-        logits = torch.matmul(q, k.transpose(2, 3)) / self.hidden**0.5
+        logits = torch.matmul(q * self.hidden**-0.5, k.transpose(2, 3))
+        if not torch.jit.is_scripting():
+            if serve(logits):
+                return weighed(logits, mask, w, h2, n_total=self.n_total, smooth=self.smooth, gated=self.has_gate,
+                               directed=True, scale=3.0**-0.5)  # fmt: skip
         hh = torch.bmm(h2, h2.transpose(1, 2)).unsqueeze(1)
         if self.has_gate:
             logits = logits * hh
@@ -125,19 +131,23 @@ class LocalAttention(nn.Module):
         self.mapkv = linear(self.width, (self.hidden + self.width) * self.n_heads, dtype, False)
         self.head_map = linear(self.width * self.n_heads, self.width, dtype)
 
-    def forward(self, g1: Tensor, gg1: Tensor, mask: Tensor, w: Tensor, n_empty: Tensor) -> Tensor:
-        n, n_slots = gg1.shape[0], gg1.shape[1]
-        q = self.mapq(g1).reshape(n, self.hidden, self.n_heads).permute(0, 2, 1).unsqueeze(2)
-        kv = self.mapkv(gg1).reshape(n, n_slots, self.hidden + self.width, self.n_heads).permute(0, 3, 1, 2)
-        k, v = kv.split([self.hidden, self.width], dim=3)
-        logits = torch.matmul(q, k.transpose(2, 3)) / self.hidden**0.5  # [n, heads, 1, S]
+    def forward(self, g1: Tensor, neighbors: Tensor, mask: Tensor, w: Tensor, n_empty: Tensor) -> Tensor:
+        n, n_slots, heads = neighbors.shape[0], neighbors.shape[1], self.n_heads
+        q = self.mapq(g1).reshape(n, self.hidden, heads).transpose(1, 2).reshape(n * heads, self.hidden)
+        kv = self.mapkv(g1).reshape(n, self.hidden + self.width, heads).transpose(1, 2)
+        k, v = kv.reshape(n * heads, self.hidden + self.width).split([self.hidden, self.width], dim=1)
+        head = torch.arange(heads, device=g1.device).reshape(1, heads, 1)
+        own = torch.arange(n * heads, device=g1.device).repeat_interleave(n_slots)  # atom and head of [n, heads, S]
+        other = (neighbors.unsqueeze(1) * heads + head).flatten()
+        logits = along(q * self.hidden**-0.5, k, own, other).reshape(n, heads, 1, n_slots)
         seen, ww = mask.permute(0, 2, 1).unsqueeze(1), w.permute(0, 2, 1).unsqueeze(1)
         if self.smooth:
             logits = (logits + self.shift) * ww - self.shift
         weights = slot_softmax(logits, seen, n_empty.reshape(-1, 1, 1, 1), self.smooth)
         if self.smooth:
             weights = weights * ww
-        return self.head_map(torch.matmul(weights, v).reshape(n, self.n_heads * self.width))
+        sums = form(weights.reshape(-1, 1), v, own, n * heads, other)
+        return self.head_map(sums.reshape(n, heads * self.width))
 
     @torch.jit.unused
     def serialize(self, precision: str) -> dict[str, Any]:
@@ -149,8 +159,19 @@ class LocalAttention(nn.Module):
 
 
 def directed_sum(g: Tensor, h2: Tensor, factor: Tensor, scale: Tensor) -> Tensor:
-    """H = sum_j h2_j (x) g_j factor_j, times scale [n], as [n, 3, width]."""
-    return torch.bmm(h2.transpose(1, 2), g * factor) * scale.reshape(-1, 1, 1)
+    """H = sum_j h2_j (x) g_j factor_j, times scale [n], as [n, 3, width]; g [n, S, width]."""
+    return torch.bmm((h2 * factor).transpose(1, 2), g) * scale.reshape(-1, 1, 1)
+
+
+def directed_sum_of_atoms(g1: Tensor, h2: Tensor, factor: Tensor, scale: Tensor, neighbors: Tensor) -> Tensor:
+    """The same for features of atoms [., width], with neighbors [n, S]."""
+    n, n_slots = neighbors.shape[0], neighbors.shape[1]
+    if not torch.jit.is_scripting():
+        if serve(g1):
+            own = torch.arange(n).repeat_interleave(n_slots)
+            hw = (h2 * (factor * scale.reshape(-1, 1, 1))).flatten(0, 1)
+            return form(hw, g1, own, n, neighbors.flatten())
+    return directed_sum(take(g1, neighbors.flatten()).reshape(n, n_slots, g1.shape[1]), h2, factor, scale)
 
 
 def symmetrised(h: Tensor, axis: int) -> Tensor:
@@ -227,7 +248,8 @@ class RepformerLayer(nn.Module):
         n_real = mask.sum(dim=1).flatten()
         n_empty = self.n_slots - n_real
         factor = w if self.smooth else mask
-        gg1 = take(g1, neighbors.flatten()).reshape(neighbors.shape[0], neighbors.shape[1], g1.shape[1])
+        n, n_slots, other = neighbors.shape[0], neighbors.shape[1], neighbors.flatten()
+        own = torch.arange(n, device=g1.device).repeat_interleave(n_slots)
         updates1, updates2, updates_h, mlp = [g1], [g2], [h2], torch.jit.annotate(list[Tensor], [])
         if self.out_mlp:
             updates1.append(self.act(self.g1_self_mlp(g1)))
@@ -236,7 +258,8 @@ class RepformerLayer(nn.Module):
         if self.pairs:
             updates2.append(self.act(self.linear2(g2)))
         if self.has_g1g1:
-            updates2.append(self.proj_g1g1g2(g1.unsqueeze(1) * gg1 * factor))
+            both = self.proj_g1g1g2(products(g1, g1, own, other))
+            updates2.append(both.reshape(n, n_slots, g2.shape[2]) * factor)
         if self.any_pair_attn:
             attention = self.attn2g_map(g2, h2, mask, w, n_empty)
             if self.has_pair_attn:
@@ -245,18 +268,19 @@ class RepformerLayer(nn.Module):
                 updates_h.append(self.attn2_ev_apply(attention, h2))
         if self.has_conv:
             norm = torch.full_like(n_real, float(self.n_slots)) if self.smooth else n_real + self.epsilon
+            told, width = (g2 * factor).flatten(0, 1), norm.unsqueeze(1)
             if self.out_conv:
-                updates1.append((self.proj_g1g2(g2) * gg1 * factor).sum(dim=1) / norm.unsqueeze(1))
+                updates1.append(product_sums(self.proj_g1g2(told), g1, own, n, other) / width)
             else:
-                mlp.append((g2 * self.proj_g1g2(gg1) * factor).sum(dim=1) / norm.unsqueeze(1))
+                mlp.append(product_sums(told, self.proj_g1g2(g1), own, n, other) / width)
         scale = self.scale_of_sums(n_real)
         if self.has_grrg:
             mlp.append(symmetrised(directed_sum(g2, h2, factor, scale), self.axis))
         if self.has_drrd:
-            mlp.append(symmetrised(directed_sum(gg1, h2, factor, scale), self.axis))
+            mlp.append(symmetrised(directed_sum_of_atoms(g1, h2, factor, scale, neighbors), self.axis))
         updates1.append(self.act(self.linear1(torch.cat(mlp, dim=1))))
         if self.has_attn:
-            updates1.append(self.loc_attn(g1, gg1, mask, w, n_empty))
+            updates1.append(self.loc_attn(g1, neighbors, mask, w, n_empty))
         if self.style == 2:
             for k, c in enumerate(self.g1_residual):
                 g1 = g1 + c * updates1[k + 1]
