@@ -46,7 +46,7 @@ def test_loss_and_gradient_are_those_of_every_neighbour(jdata, variant):
 
 
 def test_parameters_of_frames_and_atoms_go_along(jdata):
-    rng, folder = np.random.default_rng(0), Path(jdata["training"]["training_data"]["systems"]) / "set.000"
+    rng, folder = np.random.default_rng(0), Path(jdata["training"]["training_data"]["systems"][0]) / "set.000"
     np.save(folder / "fparam.npy", rng.normal(size=(4, 2)))
     np.save(folder / "aparam.npy", rng.normal(size=(4, 12)))
     compare(changed(jdata, model__fitting_net__numb_fparam=2, model__fitting_net__numb_aparam=1), 1e-7)
