@@ -1,11 +1,20 @@
-// The OpenMP threads of LAMMPS itself, which wait for their next loop by spinning.
+// The OpenMP threads of LAMMPS itself.
 #pragma once
 
 namespace deepmd {
 
-// Sends them to rest, so that they leave the cores to the threads of the engine: after each parallel loop of LAMMPS (it wraps positions
-// with one whenever it rebuilds its list) libgomp lets them spin for up to some ten milliseconds. The next loop makes them anew, in tens
-// of microseconds. Results and settings stay as they are; without OpenMP 5 this does nothing.
-void rest_openmp_threads();
+// As long as it lives, LAMMPS' own parallel loops run on one thread. Without styles of its OPENMP package only one is left, which wraps
+// positions whenever the list is rebuilt; waking threads for it takes milliseconds, and then they spin for some ten milliseconds
+// on the cores that the engine's threads need.
+class RestingThreads {
+ public:
+  RestingThreads();
+  ~RestingThreads();
+  RestingThreads(const RestingThreads&) = delete;
+  RestingThreads& operator=(const RestingThreads&) = delete;
+
+ private:
+  int before_ = 0;  // 0: LAMMPS has no OpenMP
+};
 
 }  // namespace deepmd

@@ -10,7 +10,6 @@
 #include "force.h"
 #include "neigh_list.h"
 #include "neighbor.h"
-#include "openmp_threads.hpp"
 #include "update.h"
 
 namespace deepmd {
@@ -27,7 +26,6 @@ void PairDeepMD::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
   const bool fresh = list_is_new();
   if (fresh) check_ghost_cutoff();
-  if (fresh && n_threads_ > 1 && comm->nthreads > 1) rest_openmp_threads();
   if (!special_checked_) {
     check_special_bonds();
     check_modifier();

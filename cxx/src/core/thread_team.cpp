@@ -10,7 +10,7 @@
 namespace deepmd {
 namespace {
 
-constexpr std::chrono::microseconds kLooking{200};
+constexpr std::chrono::microseconds kLooking{1000};
 
 template <class Condition>
 bool look_for_a_while(const Condition& condition) {
