@@ -392,7 +392,7 @@ TEST(device_mixed_by_split_products) {
     call.products = kind;
     OnHost<float> potential(tree, nullptr, options, call);
     CHECK(potential.call().products() == kind);
-    errors[static_cast<int>(kind)] = largest(potential.answer(box.frame).forces, expected.forces);
+    errors[static_cast<int>(kind)] = small::largest(potential.answer(box.frame).forces, expected.forces);
   }
   CHECK(errors[0] < 2e-4 && errors[1] < 2 * errors[0] && errors[2] > errors[1] && errors[2] < 0.05);
   device::CallOptions call;
