@@ -67,10 +67,11 @@ def call(file: Path, frame: dict, seconds: float, **choice: str) -> tuple[float,
     """Least processor time of a call in us per atom, the forces, and what the path says of itself."""
     from deepmd.core import Model
 
-    model, best, end = Model(str(file), gpu_rank=-1, **choice), float("inf"), time.monotonic() + seconds
+    model, best = Model(str(file), gpu_rank=-1, **choice), float("inf")
     for _ in range(3):
         result = model.evaluate(**frame)
-    while time.monotonic() < end:
+    end = time.monotonic() + seconds
+    while best == float("inf") or time.monotonic() < end:
         begin = sum(os.times()[:2])
         rounds, start = 0, time.monotonic()
         while time.monotonic() < start + 0.3:

@@ -51,7 +51,7 @@ KINDS = {
     "se_e3_tebd": Kind("descriptors/se_e3_tebd", heavy=True),
     "se_a_tpe": Kind("descriptors/se_a_tpe"),
     "se_a_ebd_v2": Kind("descriptors/se_e2_a", changes={"type": "se_a_ebd_v2"}),
-    "loc_frame": Kind("descriptors/loc_frame"),
+    "loc_frame": Kind("descriptors/loc_frame", changes={"axis_rule": []}),
     "se_atten": Kind("descriptors/se_atten", heavy=True),
     "se_atten, no attention": Kind("descriptors/se_atten", changes={"attn_layer": 0}),
     "se_atten_v2": Kind("descriptors/se_atten_v2"),

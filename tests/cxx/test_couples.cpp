@@ -227,3 +227,32 @@ TEST(couples_of_many_neighbours_and_of_changing_frames) {
     }
   }
 }
+
+// One local atom; all others are ghosts, hundreds of them within the cutoff.
+TEST(couples_among_hundreds_of_ghosts) {
+  const EnergyTree tree = small::tree(hybrid(), 72);
+  small::Random random(72);
+  std::vector<double> positions(3, 0.0);
+  std::vector<int> types = {1}, index;
+  while (index.size() < 400) {
+    double r[3], length2 = 0;
+    for (double& x : r) x = random.uniform(-4.2, 4.2), length2 += x * x;
+    if (length2 < 1.3) continue;
+    positions.insert(positions.end(), r, r + 3);
+    index.push_back(static_cast<int>(types.size()));
+    types.push_back(static_cast<int>(random.uniform(0.0, 2.0)));
+  }
+  const std::int64_t first[2] = {0, 400};
+  Frame frame;
+  frame.n_local = 1, frame.n_ghost = 400, frame.positions = positions.data(), frame.types = types.data();
+  frame.list = ListView(1, first, index.data(), nullptr);
+  const auto potential = make(tree, 3);
+  const Answers answers = evaluate(*potential, frame);
+  const double expected = small::plain_energy(tree, frame, 0);
+  CHECK_NEAR(answers.energy, expected, 1e-9 * std::max(1.0, std::abs(expected)));
+  for (std::size_t a = 0; a < 3; ++a) {  // nothing pulls on the whole
+    double total = 0;
+    for (std::size_t k = a; k < answers.forces.size(); k += 3) total += answers.forces[k];
+    CHECK_NEAR(total, 0.0, 1e-8);
+  }
+}

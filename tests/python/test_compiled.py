@@ -136,3 +136,27 @@ def test_a_third_derivative_is_refused():
     first = torch.autograd.grad(y, x, create_graph=True)[0]
     with pytest.raises(RuntimeError, match="a third was asked for"):
         torch.autograd.grad(first.sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_share_a_call(threads):
+    """More rows than one thread would take."""
+    first, second = torch.arange(3000) // 40, torch.arange(3000) % 64
+    own, p, q, h = random(3000, 12), random(75, 12), random(64, 12), random(3000, 3)
+    before, found = torch.get_num_threads(), []
+    try:
+        for n in (1, threads):
+            torch.set_num_threads(n)
+            with compiled.pieces():
+                ends = compiled.message_ends(first, 75, second, 64)
+                y = compiled.messages(own, p, q, ends, "silu", 3.0)
+                total = (LayerNorm(12, 1e-5, True, torch.float64)(y).sin().sum() + form(h, q, first, 75, second).sum() +
+                         Activation("tanh")(own).sum())  # fmt: skip
+            slopes = torch.autograd.grad(total, (own, p, q, h), create_graph=True)
+            found.append([*slopes, *torch.autograd.grad(sum(g.pow(2).sum() for g in slopes), (own, p, q))])
+    finally:
+        torch.set_num_threads(before)
+        with compiled.pieces():
+            pass
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-11)

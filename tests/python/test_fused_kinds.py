@@ -108,7 +108,7 @@ def test_few_slots_parameters_and_vacuum_terms(name, compiled, tmp_path) -> None
         assert_same(result, expected, "doors")
 
 
-@pytest.mark.parametrize("name", ["att0_strip", "ser", "ser_oneside"])
+@pytest.mark.parametrize("name", ["att0_strip", "ser", "ser_oneside", "set", "hybrid"])
 def test_models_of_the_peer_run_fused(name, compiled, tmp_path) -> None:
     fused, _, script = open_paths(compiled, freeze(deserialize(read_tree(FOLDER / f"{name}.dp")).eval(), tmp_path))
     frame = make_frames(seed=2)["slab"]

@@ -14,6 +14,7 @@
 #include "kernels/curves.hpp"
 #include "kernels/messages.hpp"
 #include "kernels/normalise.hpp"
+#include "kernels/parts.hpp"
 
 namespace py = pybind11;
 
@@ -369,6 +370,10 @@ void define_for(py::module_& m, py::class_<deepmd::Curve>& curve, py::class_<End
 }  // namespace
 
 void define_training(py::module_& m) {
+  m.def("set_threads", [](int n) {
+    Release release;
+    deepmd::set_training_threads(n);
+  }, py::arg("n"));
   py::class_<deepmd::Curve> curve(m, "Curve");
   curve.def(py::init(&curve_of), py::arg("name"), py::arg("threshold"));
   py::class_<Ends> ends(m, "MessageEnds");

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/exponential.hpp"
+#include "kernels/parts.hpp"
 
 namespace deepmd {
 namespace {
@@ -183,6 +184,8 @@ void write_row(const double* from, std::int64_t n, Real* to) {
   for (std::int64_t k = 0; k < n; ++k) to[k] = static_cast<Real>(from[k]);
 }
 
+constexpr std::int64_t kLeast = 4;  // atoms for a thread
+
 std::int64_t padded_count(std::int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
 // Slots of an atom into the scratch; sums over them start at zero.
@@ -223,61 +226,67 @@ std::int64_t row_of(const Attention& a, std::int64_t i, std::int64_t head, std::
 template <class Real>
 void attention_values(const Attention& a, const AttentionInputs<Real>& x, Real* weights) {
   const Factors f = factors_of(a);
-  Scratch row(a.n_slots);
   clear<Real>(a, weights, nullptr);
-  for (std::int64_t i = 0; i < a.n_centers; ++i) {
-    const std::int64_t n = a.counts[i], padded = padded_count(n);
-    begin_atom(a, i, x, row);
-    for (std::int64_t m = 0; m < a.n_heads * n; ++m) {
-      const std::int64_t at = row_of(a, i, m / n, m % n);
-      read_row(x.logits + at, n, padded, row[kL]);
-      value_row(f, a, a.n_total - static_cast<double>(n), m % n, padded, row);
-      write_row(row[kOut], n, weights + at);
+  in_parts(a.n_centers, kLeast, [&](std::int64_t begin, std::int64_t end) {
+    Scratch row(a.n_slots);
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t n = a.counts[i], padded = padded_count(n);
+      begin_atom(a, i, x, row);
+      for (std::int64_t m = 0; m < a.n_heads * n; ++m) {
+        const std::int64_t at = row_of(a, i, m / n, m % n);
+        read_row(x.logits + at, n, padded, row[kL]);
+        value_row(f, a, a.n_total - static_cast<double>(n), m % n, padded, row);
+        write_row(row[kOut], n, weights + at);
+      }
     }
-  }
+  });
 }
 
 template <class Real>
 void attention_slopes(const Attention& a, const AttentionInputs<Real>& x, const Real* d,
                       const AttentionOutputs<Real>& out) {
   const Factors f = factors_of(a);
-  Scratch row(a.n_slots);
   clear<Real>(a, nullptr, &out);
-  for (std::int64_t i = 0; i < a.n_centers; ++i) {
-    const std::int64_t n = a.counts[i], padded = padded_count(n);
-    begin_atom(a, i, x, row);
-    for (std::int64_t m = 0; m < a.n_heads * n; ++m) {
-      const std::int64_t at = row_of(a, i, m / n, m % n);
-      read_row(x.logits + at, n, padded, row[kL]);
-      read_row(d + at, n, padded, row[kD]);
-      slope_row(f, a, a.n_total - static_cast<double>(n), m % n, padded, row);
-      write_row(row[kOut], n, out.logits + at);
+  in_parts(a.n_centers, kLeast, [&](std::int64_t begin, std::int64_t end) {
+    Scratch row(a.n_slots);
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t n = a.counts[i], padded = padded_count(n);
+      begin_atom(a, i, x, row);
+      for (std::int64_t m = 0; m < a.n_heads * n; ++m) {
+        const std::int64_t at = row_of(a, i, m / n, m % n);
+        read_row(x.logits + at, n, padded, row[kL]);
+        read_row(d + at, n, padded, row[kD]);
+        slope_row(f, a, a.n_total - static_cast<double>(n), m % n, padded, row);
+        write_row(row[kOut], n, out.logits + at);
+      }
+      end_atom(a, i, row, out);
     }
-    end_atom(a, i, row, out);
-  }
+  });
 }
 
 template <class Real>
 void attention_bends(const Attention& a, const AttentionInputs<Real>& x, const Real* d, const AttentionInputs<Real>& t,
                      Real* d_d, const AttentionOutputs<Real>& out) {
   const Factors f = factors_of(a);
-  Scratch row(a.n_slots);
   clear(a, d_d, &out);
-  for (std::int64_t i = 0; i < a.n_centers; ++i) {
-    const std::int64_t n = a.counts[i], padded = padded_count(n), slot = i * a.n_slots;
-    begin_atom(a, i, x, row);
-    read_slots(t.w + slot, t.h + 3 * slot, n, padded, row[kTW], row[kTH0], row.stride);
-    for (std::int64_t m = 0; m < a.n_heads * n; ++m) {
-      const std::int64_t at = row_of(a, i, m / n, m % n);
-      read_row(x.logits + at, n, padded, row[kL]);
-      read_row(d + at, n, padded, row[kD]);
-      read_row(t.logits + at, n, padded, row[kTL]);
-      bend_row(f, a, a.n_total - static_cast<double>(n), m % n, padded, row);
-      write_row(row[kOutD], n, d_d + at);
-      write_row(row[kOut], n, out.logits + at);
+  in_parts(a.n_centers, kLeast, [&](std::int64_t begin, std::int64_t end) {
+    Scratch row(a.n_slots);
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t n = a.counts[i], padded = padded_count(n), slot = i * a.n_slots;
+      begin_atom(a, i, x, row);
+      read_slots(t.w + slot, t.h + 3 * slot, n, padded, row[kTW], row[kTH0], row.stride);
+      for (std::int64_t m = 0; m < a.n_heads * n; ++m) {
+        const std::int64_t at = row_of(a, i, m / n, m % n);
+        read_row(x.logits + at, n, padded, row[kL]);
+        read_row(d + at, n, padded, row[kD]);
+        read_row(t.logits + at, n, padded, row[kTL]);
+        bend_row(f, a, a.n_total - static_cast<double>(n), m % n, padded, row);
+        write_row(row[kOutD], n, d_d + at);
+        write_row(row[kOut], n, out.logits + at);
+      }
+      end_atom(a, i, row, out);
     }
-    end_atom(a, i, row, out);
-  }
+  });
 }
 
 #define DEEPMD_INSTANCES(Real)                                                                                        \

@@ -2,6 +2,7 @@
 
 #include "kernels/activation_math.hpp"
 #include "kernels/exponential.hpp"
+#include "kernels/parts.hpp"
 
 namespace deepmd {
 namespace {
@@ -111,6 +112,8 @@ DEEPMD_INLINE void bends_body(const F f, std::int64_t n, const Real* state, cons
 DEEPMD_CURVES(double)
 DEEPMD_CURVES(float)
 
+constexpr std::int64_t kLeast = 8192;  // numbers for a thread
+
 // Calls what with the function of the kind.
 template <class What>
 void with_curve(const Curve& curve, What what) {
@@ -129,26 +132,49 @@ void with_curve(const Curve& curve, What what) {
 }  // namespace
 
 template <class Real>
-void curve_values(const Curve& curve, std::int64_t n, const Real* x, Real* y) {
+void curve_values_here(const Curve& curve, std::int64_t n, const Real* x, Real* y) {
   with_curve(curve, [=](const auto& f) { values_of(f, n, x, y); });
 }
 
 template <class Real>
-void curve_slopes(const Curve& curve, std::int64_t n, const Real* state, const Real* d, Real* out) {
+void curve_slopes_here(const Curve& curve, std::int64_t n, const Real* state, const Real* d, Real* out) {
   with_curve(curve, [=](const auto& f) { slopes_of(f, n, state, d, out); });
+}
+
+template <class Real>
+void curve_bends_here(const Curve& curve, std::int64_t n, const Real* state, const Real* d, const Real* u, Real* d_d,
+                      Real* d_x) {
+  with_curve(curve, [=](const auto& f) { bends_of(f, n, state, d, u, d_d, d_x); });
+}
+
+template <class Real>
+void curve_values(const Curve& curve, std::int64_t n, const Real* x, Real* y) {
+  in_parts(n, kLeast, [=](std::int64_t a, std::int64_t b) { curve_values_here(curve, b - a, x + a, y + a); });
+}
+
+template <class Real>
+void curve_slopes(const Curve& curve, std::int64_t n, const Real* state, const Real* d, Real* out) {
+  in_parts(n, kLeast, [=](std::int64_t a, std::int64_t b) {
+    curve_slopes_here(curve, b - a, state + a, d + a, out + a);
+  });
 }
 
 template <class Real>
 void curve_bends(const Curve& curve, std::int64_t n, const Real* state, const Real* d, const Real* u, Real* d_d,
                  Real* d_x) {
-  with_curve(curve, [=](const auto& f) { bends_of(f, n, state, d, u, d_d, d_x); });
+  in_parts(n, kLeast, [=](std::int64_t a, std::int64_t b) {
+    curve_bends_here(curve, b - a, state + a, d + a, u + a, d_d + a, d_x + a);
+  });
 }
 
-template void curve_values(const Curve&, std::int64_t, const double*, double*);
-template void curve_values(const Curve&, std::int64_t, const float*, float*);
-template void curve_slopes(const Curve&, std::int64_t, const double*, const double*, double*);
-template void curve_slopes(const Curve&, std::int64_t, const float*, const float*, float*);
-template void curve_bends(const Curve&, std::int64_t, const double*, const double*, const double*, double*, double*);
-template void curve_bends(const Curve&, std::int64_t, const float*, const float*, const float*, float*, float*);
+#define DEEPMD_INSTANCES(Real)                                                                                      \
+  template void curve_values_here(const Curve&, std::int64_t, const Real*, Real*);                                  \
+  template void curve_slopes_here(const Curve&, std::int64_t, const Real*, const Real*, Real*);                     \
+  template void curve_bends_here(const Curve&, std::int64_t, const Real*, const Real*, const Real*, Real*, Real*);  \
+  template void curve_values(const Curve&, std::int64_t, const Real*, Real*);                                       \
+  template void curve_slopes(const Curve&, std::int64_t, const Real*, const Real*, Real*);                          \
+  template void curve_bends(const Curve&, std::int64_t, const Real*, const Real*, const Real*, Real*, Real*);
+DEEPMD_INSTANCES(double)
+DEEPMD_INSTANCES(float)
 
 }  // namespace deepmd

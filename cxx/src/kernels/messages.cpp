@@ -4,11 +4,13 @@
 #include <vector>
 
 #include "kernels/lanes.hpp"
+#include "kernels/parts.hpp"
 
 namespace deepmd {
 namespace {
 
 constexpr std::int64_t kBlock = 64;  // rows, so that a block stays in the nearest cache
+constexpr std::int64_t kLeast = 512, kLeastTargets = 16;  // rows and targets for a thread
 
 template <class Real>
 DEEPMD_INLINE void gather_body(const Messages& m, std::int64_t begin, std::int64_t end, const Real* own, const Real* p,
@@ -31,9 +33,16 @@ DEEPMD_INLINE void scatter_body(const Messages& m, std::int64_t begin, std::int6
   }
 }
 
+// Rows of `targets` from begin to end, which belong to one thread.
+struct Range {
+  std::int64_t begin, end;
+  DEEPMD_INLINE bool has(std::int64_t k) const { return k >= begin && k < end; }
+};
+
 template <class Real>
-DEEPMD_INLINE void sums_body(const Messages& m, int n_rows, const Real* h, const Real* g, Real* d) {
+DEEPMD_INLINE void sums_body(const Messages& m, const Range& own, int n_rows, const Real* h, const Real* g, Real* d) {
   for (std::int64_t k = 0; k < m.n; ++k) {
+    if (!own.has(m.first[k])) continue;
     const Real* values = g + (m.second ? m.second[k] : k) * m.width;
     for (int a = 0; a < n_rows; ++a) {
       const Real factor = h[k * n_rows + a];
@@ -44,9 +53,9 @@ DEEPMD_INLINE void sums_body(const Messages& m, int n_rows, const Real* h, const
 }
 
 template <class Real>
-DEEPMD_INLINE void rows_body(const Messages& m, int n_rows, const Real* d, const Real* g, Real* h) {
+DEEPMD_INLINE void rows_body(const Messages& m, const Range& own, int n_rows, const Real* d, const Real* g, Real* h) {
   constexpr int kSums = 64 / sizeof(Real);
-  for (std::int64_t k = 0; k < m.n; ++k) {
+  for (std::int64_t k = own.begin; k < own.end; ++k) {
     const Real* values = g + (m.second ? m.second[k] : k) * m.width;
     for (int a = 0; a < n_rows; ++a) {
       const Real* from = d + (m.first[k] * n_rows + a) * m.width;
@@ -64,8 +73,9 @@ DEEPMD_INLINE void rows_body(const Messages& m, int n_rows, const Real* d, const
 }
 
 template <class Real>
-DEEPMD_INLINE void values_body(const Messages& m, int n_rows, const Real* d, const Real* h, Real* g) {
+DEEPMD_INLINE void values_body(const Messages& m, const Range& own, int n_rows, const Real* d, const Real* h, Real* g) {
   for (std::int64_t k = 0; k < m.n; ++k) {
+    if (!own.has(m.second ? m.second[k] : k)) continue;
     Real* __restrict to = g + (m.second ? m.second[k] : k) * m.width;
     for (int a = 0; a < n_rows; ++a) {
       const Real factor = h[k * n_rows + a];
@@ -83,8 +93,10 @@ struct Indices {
 DEEPMD_INLINE std::int64_t at(const std::int64_t* index, std::int64_t k) { return index ? index[k] : k; }
 
 template <class Real>
-DEEPMD_INLINE void product_body(const Messages& m, const Indices& i, const Real* left, const Real* right, Real* target) {
+DEEPMD_INLINE void product_body(const Messages& m, const Range& own, const Indices& i, const Real* left,
+                                const Real* right, Real* target) {
   for (std::int64_t k = 0; k < m.n; ++k) {
+    if (!own.has(at(i.target, k))) continue;
     const Real *a = left + at(i.left, k) * m.width, *b = right + at(i.right, k) * m.width;
     Real* __restrict to = target + at(i.target, k) * m.width;
     for (std::int64_t c = 0; c < m.width; ++c) to[c] += a[c] * b[c];
@@ -101,18 +113,18 @@ DEEPMD_INLINE void product_body(const Messages& m, const Indices& i, const Real*
                              Real* q) {                                                                               \
     scatter_body(m, begin, end, x, p, q);                                                                             \
   }                                                                                                                   \
-  DEEPMD_CLONES void sums(const Messages& m, int n_rows, const Real* h, const Real* g, Real* d) {                     \
-    sums_body(m, n_rows, h, g, d);                                                                                    \
+  DEEPMD_CLONES void sums(const Messages& m, const Range& own, int n_rows, const Real* h, const Real* g, Real* d) { \
+    sums_body(m, own, n_rows, h, g, d); \
   }                                                                                                                   \
-  DEEPMD_CLONES void rows(const Messages& m, int n_rows, const Real* d, const Real* g, Real* h) {                     \
-    rows_body(m, n_rows, d, g, h);                                                                                    \
+  DEEPMD_CLONES void rows(const Messages& m, const Range& own, int n_rows, const Real* d, const Real* g, Real* h) { \
+    rows_body(m, own, n_rows, d, g, h); \
   }                                                                                                                   \
-  DEEPMD_CLONES void values(const Messages& m, int n_rows, const Real* d, const Real* h, Real* g) {                   \
-    values_body(m, n_rows, d, h, g);                                                                                  \
+  DEEPMD_CLONES void values(const Messages& m, const Range& own, int n_rows, const Real* d, const Real* h, Real* g) { \
+    values_body(m, own, n_rows, d, h, g); \
   }                                                                                                                   \
-  DEEPMD_CLONES void product(const Messages& m, const Indices& i, const Real* left, const Real* right,                \
-                             Real* target) {                                                                          \
-    product_body(m, i, left, right, target);                                                                          \
+  DEEPMD_CLONES void product(const Messages& m, const Range& own, const Indices& i, const Real* left, \
+                             const Real* right, Real* target) { \
+    product_body(m, own, i, left, right, target);                                                                          \
   }
 DEEPMD_MESSAGES(double)
 DEEPMD_MESSAGES(float)
@@ -123,77 +135,114 @@ void clear(const Messages& m, Real* p, Real* q) {
   std::fill(q, q + m.n_second * m.width, Real(0));
 }
 
+// Sums of rows over one of their ends, each thread for targets of its own.
+template <class Real>
+void sums_over(const Messages& m, const std::int64_t* ends, std::int64_t n_targets, const Real* x, Real* target) {
+  Messages own = m;
+  own.first = ends;
+  own.second = nullptr;
+  const std::vector<Real> ones(static_cast<std::size_t>(m.n), Real(1));
+  in_parts(n_targets, kLeastTargets, [&](std::int64_t begin, std::int64_t end) {
+    sums(own, Range{begin, end}, 1, static_cast<const Real*>(ones.data()), x, target);
+  });
+}
+
+// Blocks of rows by `work`, which fills d_x, and the sums of d_x over both ends: at once on one thread.
+template <class Real, class Work>
+void blocks_and_sums(const Messages& m, const Work& work, const Real* d_x, Real* d_p, Real* d_q) {
+  clear(m, d_p, d_q);
+  const bool at_once = training_team() == nullptr;
+  in_parts(m.n, kLeast, [&](std::int64_t from, std::int64_t to) {
+    for (std::int64_t begin = from; begin < to; begin += kBlock) {
+      const std::int64_t end = std::min(begin + kBlock, to);
+      work(begin, end);
+      if (at_once) scatter(m, begin, end, d_x, d_p, d_q);
+    }
+  });
+  if (at_once) return;
+  sums_over(m, m.first, m.n_first, d_x, d_p);
+  sums_over(m, m.second, m.n_second, d_x, d_q);
+}
+
 }  // namespace
 
 template <class Real>
 void message_values(const Curve& curve, const Messages& m, const Real* own, const Real* p, const Real* q, Real* x,
                     Real* y) {
-  for (std::int64_t begin = 0; begin < m.n; begin += kBlock) {
-    const std::int64_t end = std::min(begin + kBlock, m.n);
-    Real* target = (x ? x : y) + begin * m.width;
-    gather(m, begin, end, own, p, q, target);
-    curve_values(curve, (end - begin) * m.width, target, y + begin * m.width);
-  }
+  in_parts(m.n, kLeast, [&](std::int64_t from, std::int64_t to) {
+    for (std::int64_t begin = from; begin < to; begin += kBlock) {
+      const std::int64_t end = std::min(begin + kBlock, to);
+      Real* target = (x ? x : y) + begin * m.width;
+      gather(m, begin, end, own, p, q, target);
+      curve_values_here(curve, (end - begin) * m.width, static_cast<const Real*>(target), y + begin * m.width);
+    }
+  });
 }
 
 template <class Real>
 void message_slopes(const Curve& curve, const Messages& m, const Real* state, const Real* d, Real* d_x, Real* d_p,
                     Real* d_q) {
-  clear(m, d_p, d_q);
-  for (std::int64_t begin = 0; begin < m.n; begin += kBlock) {
-    const std::int64_t end = std::min(begin + kBlock, m.n), at = begin * m.width;
-    curve_slopes(curve, (end - begin) * m.width, state + at, d + at, d_x + at);
-    scatter(m, begin, end, d_x, d_p, d_q);
-  }
+  const auto work = [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t row = begin * m.width;
+    curve_slopes_here(curve, (end - begin) * m.width, state + row, d + row, d_x + row);
+  };
+  blocks_and_sums(m, work, static_cast<const Real*>(d_x), d_p, d_q);
 }
 
 template <class Real>
 void message_bends(const Curve& curve, const Messages& m, const Real* state, const Real* d,
                    const MessageTangent<Real>& t, Real* d_d, Real* d_x, Real* d_p, Real* d_q) {
-  clear(m, d_p, d_q);
-  std::vector<Real> u(static_cast<std::size_t>(kBlock * m.width));
-  for (std::int64_t begin = 0; begin < m.n; begin += kBlock) {
-    const std::int64_t end = std::min(begin + kBlock, m.n), at = begin * m.width;
+  const auto work = [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t row = begin * m.width;
+    std::vector<Real> u(static_cast<std::size_t>((end - begin) * m.width));
     gather(m, begin, end, t.x, t.p, t.q, u.data());
-    curve_bends(curve, (end - begin) * m.width, state + at, d + at, static_cast<const Real*>(u.data()), d_d + at,
-                d_x + at);
-    scatter(m, begin, end, d_x, d_p, d_q);
-  }
+    curve_bends_here(curve, (end - begin) * m.width, state + row, d + row, static_cast<const Real*>(u.data()),
+                     d_d + row, d_x + row);
+  };
+  blocks_and_sums(m, work, static_cast<const Real*>(d_x), d_p, d_q);
 }
 
 template <class Real>
 void form_by_sums(const Messages& m, int n_rows, const Real* h, const Real* g, Real* d) {
   std::fill(d, d + m.n_first * n_rows * m.width, Real(0));
-  sums(m, n_rows, h, g, d);
+  in_parts(m.n_first, kLeastTargets, [&](std::int64_t a, std::int64_t b) { sums(m, Range{a, b}, n_rows, h, g, d); });
 }
 
 template <class Real>
 void form_by_rows(const Messages& m, int n_rows, const Real* d, const Real* g, Real* h) {
-  rows(m, n_rows, d, g, h);
+  in_parts(m.n, kLeast, [&](std::int64_t a, std::int64_t b) { rows(m, Range{a, b}, n_rows, d, g, h); });
 }
 
 template <class Real>
 void form_by_values(const Messages& m, int n_rows, const Real* d, const Real* h, Real* g) {
   std::fill(g, g + m.n_second * m.width, Real(0));
-  values(m, n_rows, d, h, g);
+  in_parts(m.n_second, kLeastTargets, [&](std::int64_t a, std::int64_t b) {
+    values(m, Range{a, b}, n_rows, d, h, g);
+  });
 }
 
 template <class Real>
 void product_by_first(const Messages& m, const Real* a, const Real* b, Real* u) {
   std::fill(u, u + m.n_first * m.width, Real(0));
-  product(m, {m.first, nullptr, m.second}, a, b, u);
+  in_parts(m.n_first, kLeastTargets, [&](std::int64_t from, std::int64_t to) {
+    product(m, Range{from, to}, Indices{m.first, nullptr, m.second}, a, b, u);
+  });
 }
 
 template <class Real>
 void product_by_row(const Messages& m, const Real* u, const Real* b, Real* a) {
   std::fill(a, a + m.n * m.width, Real(0));
-  product(m, {nullptr, m.first, m.second}, u, b, a);
+  in_parts(m.n, kLeast, [&](std::int64_t from, std::int64_t to) {
+    product(m, Range{from, to}, Indices{nullptr, m.first, m.second}, u, b, a);
+  });
 }
 
 template <class Real>
 void product_by_second(const Messages& m, const Real* u, const Real* a, Real* b) {
   std::fill(b, b + m.n_second * m.width, Real(0));
-  product(m, {m.second, m.first, nullptr}, u, a, b);
+  in_parts(m.n_second, kLeastTargets, [&](std::int64_t from, std::int64_t to) {
+    product(m, Range{from, to}, Indices{m.second, m.first, nullptr}, u, a, b);
+  });
 }
 
 #define DEEPMD_INSTANCES(Real)                                                                                       \

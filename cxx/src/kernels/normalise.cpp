@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/lanes.hpp"
+#include "kernels/parts.hpp"
 
 namespace deepmd {
 namespace {
@@ -97,22 +98,35 @@ DEEPMD_INLINE void bends_body(const Normalise& rows, const Real* y, const Real* 
 DEEPMD_NORMALISE(double)
 DEEPMD_NORMALISE(float)
 
+constexpr std::int64_t kLeast = 256;  // rows for a thread
+
+Normalise some_rows(const Normalise& rows, std::int64_t n) { return {n, rows.width, rows.centred, rows.eps}; }
+
 }  // namespace
 
 template <class Real>
 void normalise_values(const Normalise& rows, const Real* x, Real* y, Real* inverse) {
-  values_of(rows, x, y, inverse);
+  in_parts(rows.n, kLeast, [=](std::int64_t a, std::int64_t b) {
+    const std::int64_t at = a * rows.width;
+    values_of(some_rows(rows, b - a), x + at, y + at, inverse + a);
+  });
 }
 
 template <class Real>
 void normalise_slopes(const Normalise& rows, const Real* y, const Real* inverse, const Real* d, Real* out) {
-  slopes_of(rows, y, inverse, d, out);
+  in_parts(rows.n, kLeast, [=](std::int64_t a, std::int64_t b) {
+    const std::int64_t at = a * rows.width;
+    slopes_of(some_rows(rows, b - a), y + at, inverse + a, d + at, out + at);
+  });
 }
 
 template <class Real>
 void normalise_bends(const Normalise& rows, const Real* y, const Real* inverse, const Real* d, const Real* u, Real* d_d,
                      Real* d_x) {
-  bends_of(rows, y, inverse, d, u, d_d, d_x);
+  in_parts(rows.n, kLeast, [=](std::int64_t a, std::int64_t b) {
+    const std::int64_t at = a * rows.width;
+    bends_of(some_rows(rows, b - a), y + at, inverse + a, d + at, u + at, d_d + at, d_x + at);
+  });
 }
 
 #define DEEPMD_INSTANCES(Real)                                                                               \

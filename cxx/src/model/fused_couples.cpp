@@ -83,6 +83,7 @@ template <class Real>
 void FusedCouples<Real>::sum_kind(int k, int number, Real* own) {
   const CoupleKind<Real>& kind = plan_.kinds[static_cast<std::size_t>(number)];
   const std::size_t first = n_listed_;
+  outside_.j.clear();
   SumCouples<Real> sum;
   sum.runs = runs(k, kind);
   if (sum.runs.j.n > 0 && sum.runs.k.n > 0) {
@@ -93,8 +94,12 @@ void FusedCouples<Real>::sum_kind(int k, int number, Real* own) {
     list_intervals(kind.n_intervals);
     all_.kernels.spend_moments({static_cast<int>(n_listed_ - first), intervals_.data() + first, kind.c.data(), kind.width,
                                 moments_.data(), own});
-    if (beyond > kOutside) find_outside(k, number);
+    if (beyond > kOutside) {
+      find_outside(k, number);
+      add_outside(own);
+    }
   }
+  is_outside_[n_lists_] = outside_.size() > 0;
   first_[++n_lists_] = n_listed_;
 }
 
@@ -102,32 +107,54 @@ template <class Real>
 void FusedCouples<Real>::find_outside(int k, int number) {
   const CoupleKind<Real>& kind = plan_.kinds[static_cast<std::size_t>(number)];
   const CoupleRuns couples = runs(k, kind);
+  outside_.j.clear(), outside_.k.clear(), outside_.times.clear(), outside_.at.clear();
   for (int j = 0; j < couples.j.n; ++j) {
     for (int l = couples.is_same ? j : 0; l < couples.k.n; ++l) {
       double product = 0;
       for (int b = 0; b < 3; ++b) product += couples.j.row[b][j] * couples.k.row[b][l];
       const double end = std::min(std::max(product, kind.grid.lo), kind.grid.hi);
       if (!(std::abs(product - end) > kOutside)) continue;
-      const double times = couples.is_same && l != j ? 2.0 : 1.0;
-      outside_.push_back({k, number, static_cast<int>(start(k, kind.a)) + j, static_cast<int>(start(k, kind.b)) + l, product,
-                          end, times * kind.scale});
+      outside_.j.push_back(start(k, kind.a) + static_cast<std::size_t>(j));
+      outside_.k.push_back(start(k, kind.b) + static_cast<std::size_t>(l));
+      outside_.times.push_back((couples.is_same && l != j ? 2.0 : 1.0) * kind.scale);
+      outside_.at.insert(outside_.at.end(), {product, end});
     }
   }
+  const std::size_t n_values = outside_.at.size() * static_cast<std::size_t>(plan_.width);
+  grow(outside_.g, n_values);
+  grow(outside_.g1, n_values);
+  const CoupleDescriptor& descriptor = all_.tree.couples[static_cast<std::size_t>(number_)];
+  evaluate_curve(descriptor.embedding[static_cast<std::size_t>(CoupleDescriptor::kind_of(kind.a, kind.b))],
+                 static_cast<int>(outside_.at.size()), outside_.at.data(), outside_.g.data(), outside_.g1.data(), nullptr);
 }
 
 // The network itself instead of what the table said, whose end is the network's value there.
 template <class Real>
-void FusedCouples<Real>::add_outside(const OutsideCouple& couple, Real* own) {
-  const CoupleKind<Real>& kind = plan_.kinds[static_cast<std::size_t>(couple.kind)];
-  const CoupleDescriptor& descriptor = all_.tree.couples[static_cast<std::size_t>(number_)];
+void FusedCouples<Real>::add_outside(Real* own) {
   const auto width = static_cast<std::size_t>(plan_.width);
-  const double at[2] = {couple.product, couple.end};
-  std::vector<double> g(2 * width), g1(2 * width);
-  const auto network = static_cast<std::size_t>(CoupleDescriptor::kind_of(kind.a, kind.b));
-  evaluate_curve(descriptor.embedding[network], 2, at, g.data(), g1.data(), nullptr);
-  for (std::size_t m = 0; m < width; ++m) {
-    own[m] += static_cast<Real>(couple.times * (at[0] * g[m] - at[1] * g[width + m]));
-    outside_slope_.push_back(couple.times * (g[m] + at[0] * g1[m] - g[width + m] - at[1] * g1[width + m]));
+  for (std::size_t c = 0; c < outside_.size(); ++c) {
+    const double *at = &outside_.at[2 * c], *g = &outside_.g[2 * c * width];
+    for (std::size_t m = 0; m < width; ++m) {
+      own[m] += static_cast<Real>(outside_.times[c] * (at[0] * g[m] - at[1] * g[width + m]));
+    }
+  }
+  n_outside_ += static_cast<std::int64_t>(outside_.size());
+}
+
+template <class Real>
+void FusedCouples<Real>::outside_back(const Real* g_own) {
+  const auto width = static_cast<std::size_t>(plan_.width);
+  for (std::size_t c = 0; c < outside_.size(); ++c) {
+    const double *at = &outside_.at[2 * c], *g = &outside_.g[2 * c * width], *g1 = &outside_.g1[2 * c * width];
+    double pull = 0;
+    for (std::size_t m = 0; m < width; ++m) {
+      const double slope = g[m] + at[0] * g1[m] - g[width + m] - at[1] * g1[width + m];
+      pull += static_cast<double>(g_own[m]) * outside_.times[c] * slope;
+    }
+    for (int b = 0; b < 3; ++b) {
+      d_row_[1 + b][outside_.j[c]] += pull * row_[b][outside_.k[c]];
+      d_row_[1 + b][outside_.k[c]] += pull * row_[b][outside_.j[c]];
+    }
   }
 }
 
@@ -138,17 +165,14 @@ void FusedCouples<Real>::forward(int t_i, const BlockPairs& pairs, Real* x, int 
   first_x_ = all_.centers[static_cast<std::size_t>(t_i)].couple_x[static_cast<std::size_t>(number_)];
   const int n_kinds = static_cast<int>(plan_.kinds.size());
   grow(first_, static_cast<std::size_t>(pairs.m * n_kinds) + 1);
+  grow(is_outside_, first_.size());
   first_[0] = n_listed_ = n_lists_ = 0;
-  outside_.clear();
-  outside_slope_.clear();
   for (int k = 0; k < pairs.m; ++k) {
     Real* own = x + static_cast<std::size_t>(k) * x_stride + first_x_;
     std::fill_n(own, padded(plan_.width), Real(0));
     make_rows(k);
     for (int number = 0; number < n_kinds; ++number) sum_kind(k, number, own);
   }
-  for (const OutsideCouple& each : outside_) add_outside(each, x + static_cast<std::size_t>(each.center) * x_stride + first_x_);
-  n_outside_ += static_cast<std::int64_t>(outside_.size());
 }
 
 template <class Real>
@@ -170,21 +194,9 @@ void FusedCouples<Real>::push_kind(int k, int number, const Real* g) {
     push.d_k[b] = d_row_[1 + b].data() + start(k, kind.b);
   }
   all_.kernels.push_couples(push);
-}
-
-template <class Real>
-void FusedCouples<Real>::outside_back(int k, const Real* g) {
-  const auto width = static_cast<std::size_t>(plan_.width);
-  for (std::size_t o = 0; o < outside_.size(); ++o) {
-    const OutsideCouple& couple = outside_[o];
-    if (couple.center != k) continue;
-    double pull = 0;
-    for (std::size_t m = 0; m < width; ++m) pull += static_cast<double>(g[m]) * outside_slope_[o * width + m];
-    for (int b = 0; b < 3; ++b) {
-      d_row_[1 + b][static_cast<std::size_t>(couple.j)] += pull * row_[b][static_cast<std::size_t>(couple.k)];
-      d_row_[1 + b][static_cast<std::size_t>(couple.k)] += pull * row_[b][static_cast<std::size_t>(couple.j)];
-    }
-  }
+  if (!is_outside_[list]) return;
+  find_outside(k, number);
+  outside_back(g);
 }
 
 template <class Real>
@@ -198,7 +210,6 @@ void FusedCouples<Real>::backward(const Real* x, int x_stride, const int* atoms,
     }
     make_rows(k);
     for (int number = 0; number < static_cast<int>(plan_.kinds.size()); ++number) push_kind(k, number, g);
-    if (!outside_.empty()) outside_back(k, g);
     ChainRule<double> chain;
     chain.rows = &rows_;
     for (int b = 0; b < 4; ++b) chain.d_row[b] = d_row_[b].data();
@@ -210,7 +221,7 @@ template <class Real>
 std::size_t FusedCouples<Real>::bytes() const {
   return rows_.bytes() + chain_.bytes() + (3 * row_[0].size() + 4 * d_row_[0].size()) * sizeof(double) +
          (moments_.size() + polynomials_.size()) * sizeof(Real) + touched_.size() + intervals_.size() * sizeof(int) +
-         first_.size() * sizeof(std::size_t) + outside_.capacity() * sizeof(OutsideCouple);
+         first_.size() * (sizeof(std::size_t) + 1) + (outside_.g.size() + outside_.g1.size()) * sizeof(double);
 }
 
 template class FusedCouples<float>;

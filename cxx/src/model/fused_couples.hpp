@@ -9,13 +9,15 @@
 
 namespace deepmd {
 
-// A couple whose product lies outside the table, which answers for the nearer end instead; numbers of its neighbours
-// count the entries of the centre.
-struct OutsideCouple {
-  int center = 0, kind = 0;
-  int j = 0, k = 0;
-  double product = 0, end = 0;
-  double times = 0;  // how often it counts, and the scale of the kind
+// Couples of one kind of one centre whose products lie outside the table, which answers for the nearer end instead. They
+// are found, and the networks asked, anew on the way back.
+struct OutsideCouples {
+  std::vector<std::size_t> j, k;  // entries of the centre
+  std::vector<double> times;      // how often each counts, and the scale of the kind
+  std::vector<double> at;         // [n][2] product and nearer end
+  std::vector<double> g, g1;      // [n][2][width] what the network says there
+
+  std::size_t size() const { return j.size(); }
 };
 
 // One descriptor of couples of neighbours (model/couple_descriptor.hpp) for a block of centres of one type, forward and
@@ -43,9 +45,9 @@ class FusedCouples {
   void sum_kind(int k, int number, Real* own);
   void list_intervals(int n_intervals);
   void find_outside(int k, int number);
-  void add_outside(const OutsideCouple& couple, Real* own);
+  void add_outside(Real* own);
   void push_kind(int k, int number, const Real* g);
-  void outside_back(int k, const Real* g);
+  void outside_back(const Real* g);
 
   const FusedPlan<Real>& all_;
   int number_;
@@ -61,9 +63,9 @@ class FusedCouples {
   std::vector<int> intervals_;        // touched ones of all centres and kinds in turn
   std::vector<std::size_t> first_;    // [m * kinds + 1] in intervals_
   std::size_t n_listed_ = 0, n_lists_ = 0;
+  std::vector<char> is_outside_;      // [m * kinds] whether there are couples outside
   FusedChain<double> chain_;
-  std::vector<OutsideCouple> outside_;
-  std::vector<double> outside_slope_;  // [outside][width]
+  OutsideCouples outside_;
   std::int64_t n_outside_ = 0;
 };
 

@@ -30,6 +30,7 @@ def pieces() -> Iterator[None]:
     if not available():
         yield
         return
+    kernels().set_threads(torch.get_num_threads())
     _entered[0] += 1
     try:
         yield
@@ -64,7 +65,7 @@ def kernels() -> Any:
 @cache
 def available() -> bool:
     """Whether the compiled module has the pieces."""
-    found = hasattr(kernels(), "Slots")
+    found = hasattr(kernels(), "set_threads")
     if not found:
         log.warning("the compiled module is older than the Python files beside it, and layers run without compiled "
                     "pieces; install the package again with `pip install .`")  # fmt: skip

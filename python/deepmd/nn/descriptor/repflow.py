@@ -142,7 +142,7 @@ class RepflowLayer(nn.Module):
             return self.in_sequence(state, ends, h2, w, index, v, near)
         one, two = self.node_edge_linear, self.edge_self_linear
         weight, bias = torch.cat([one.w, two.w], dim=1), torch.cat([one.b, two.b])
-        to_node, to_edge = self.of_edges(weight, bias, node, edge, ends).split([one.n_out, two.n_out], dim=1)
+        to_node, to_edge = self.of_edges(weight, bias, node, edge, ends).split([one.w.shape[1], two.w.shape[1]], dim=1)
         updates = self.node_updates(node, edge, to_node, ends, h2, w)
         edges = [edge, to_edge]
         angles = [angle]
@@ -150,7 +150,7 @@ class RepflowLayer(nn.Module):
             three, four = self.edge_angle_linear1, self.angle_self_linear
             weight, bias = torch.cat([three.w, four.w], dim=1), torch.cat([three.b, four.b])
             told = self.of_angles(weight, bias, angle, self.for_angles(node, edge), ends[0], index)
-            pair, to_angle = told.split([three.n_out, four.n_out], dim=1)
+            pair, to_angle = told.split([three.w.shape[1], four.w.shape[1]], dim=1)
             edges.append(self.reduced(pair, edge, v, index, near))
             angles.append(to_angle)
         if self.style != 2:
