@@ -13,7 +13,7 @@ import sys
 from deepmd import log
 from deepmd.cli_commands import COMMANDS
 from deepmd.cli_parser import parse
-from deepmd.errors import DeepmdError
+from deepmd.errors import DeepmdError, Reported
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -23,6 +23,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and give the exit status. Errors of the user's are one line on stderr, without a traceback."""
     try:
         return _run(argv)
+    except Reported:
+        return EXIT_ERROR
     except DeepmdError as error:
         print(f"dp: error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_ERROR

@@ -42,3 +42,9 @@ class TrainingError(DeepmdError):
     """Training had to stop."""
 
     code = "DP_ERROR_TRAINING"
+
+
+class Reported(DeepmdError):
+    """This process has to end, and another one has said why."""
+
+    code = "DP_ERROR_REPORTED"

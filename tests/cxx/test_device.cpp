@@ -337,3 +337,66 @@ TEST(device_models_share_a_pass) {
   CHECK(is_identical(a, OnHost<double>(trees[0], nullptr).answer(box.frame)));
   CHECK(is_identical(b, OnHost<float>(trees[1], nullptr).answer(box.frame)));
 }
+
+// Each kind of product against float64: split ones are as good as float32, those of high parts alone are not.
+TEST(device_split_products) {
+  constexpr int m = 5, n = 7, k = 1600;
+  HostBackendOptions options;
+  options.has_library = true;
+  HostBackend backend(options);
+  std::vector<float> a(m * k), w(k * n), w_high(k * n), w_low(k * n), a_high(m * k), a_low(m * k);
+  unsigned state = 1;
+  const auto draw = [&state] { return static_cast<float>((state = state * 1664525u + 1013904223u) >> 8) / 8388608.0f - 1.0f; };
+  for (float& x : a) x = draw();
+  for (float& x : w) x = draw();
+  backend.launch(device::SplitElements<float>{k * n, 1, 1, w.data(), w_high.data(), w_low.data()}, k * n);
+  for (int e = 0; e < k * n; ++e) CHECK(std::abs(w[e] - w_high[e] - w_low[e]) <= std::ldexp(std::abs(w[e]), -22));
+  const auto error = [&](const device::SplitRoom<float>& room, bool add) {
+    std::vector<float> c(m * n, add ? 0.5f : NAN), scratch(m * n);
+    backend.multiply(device::Product<float>{m, n, k, a.data(), k, w.data()}, device::Store<float>{c.data(), n, add}, scratch.data(), room);
+    double most = 0;
+    for (int i = 0; i < m; ++i) {
+      for (int j = 0; j < n; ++j) {
+        double sum = add ? 0.5 : 0.0, size = 0;
+        for (int l = 0; l < k; ++l) {
+          const double term = static_cast<double>(a[i * k + l]) * w[l * n + j];
+          sum += term, size += term * term;
+        }
+        most = std::max(most, std::abs(c[i * n + j] - sum) / std::sqrt(size));
+      }
+    }
+    return most;
+  };
+  for (const bool add : {false, true}) {
+    const double plain = error({}, add);
+    const double split = error({w_high.data(), w_low.data(), a_high.data(), a_low.data()}, add);
+    const double high = error({w_high.data(), nullptr, a_high.data(), nullptr}, add);
+    CHECK(plain < 5e-6);
+    CHECK(split < 5e-6);
+    CHECK(high > 1e-4 && high < 2e-3);
+  }
+  CHECK(device::high_part(INFINITY) == INFINITY && device::high_part(0.0f) == 0.0f);
+}
+
+TEST(device_mixed_by_split_products) {
+  small::Shape shape;
+  shape.fitting = {20, 20, 20}, shape.has_time_step = true;
+  const EnergyTree tree = small::tree(shape, 27);
+  small::Box box(30, 6.0, tree, 27);
+  const Answers expected = on_cpu(tree, box.frame);
+  HostBackendOptions options;
+  options.has_library = true;
+  double errors[3];
+  for (const device::ProductKind kind : {device::ProductKind::plain, device::ProductKind::split, device::ProductKind::tf32}) {
+    device::CallOptions call;
+    call.products = kind;
+    OnHost<float> potential(tree, nullptr, options, call);
+    CHECK(potential.call().products() == kind);
+    errors[static_cast<int>(kind)] = small::largest(potential.answer(box.frame).forces, expected.forces);
+  }
+  CHECK(errors[0] < 2e-4 && errors[1] < 2 * errors[0] && errors[2] > errors[1] && errors[2] < 0.05);
+  device::CallOptions call;
+  call.products = device::ProductKind::split;
+  CHECK(OnHost<float>(tree, nullptr, {}, call).call().products() == device::ProductKind::plain);  // no library, nothing to split for
+  CHECK(OnHost<double>(tree, nullptr, options, call).call().products() == device::ProductKind::plain);
+}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from deepmd.data.graph import Batch
 from deepmd.nn.plain import Prediction
 from deepmd.train.losses import EnergyLoss
 
@@ -23,10 +23,11 @@ LABELS = {
 
 
 def batch(**absent):
-    return SimpleNamespace(
-        labels=LABELS, found={k: not absent.get(k, False) for k in LABELS}, n_frames=2,
-        frame=np.array([0, 0, 1, 1], dtype=np.int32), atoms_per_frame=np.array([2.0, 2.0]),
-        types=np.zeros(4, dtype=np.int32),
+    return Batch(
+        types=np.zeros(4, dtype=np.int32), frame=np.array([0, 0, 1, 1], dtype=np.int32), n_frames=2,
+        first=np.zeros(5, dtype=np.int64), neighbor=np.zeros(0, dtype=np.int32), vectors=np.zeros((0, 3)),
+        atoms_per_frame=np.array([2.0, 2.0]), labels=LABELS,
+        found={k: not absent.get(k, False) for k in LABELS}, origin="two frames",
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ struct BlasCall {
   Real beta;
   Real* c;
   int ldc;
+  bool is_short = false;  // the factors have 11 significant bits each: units for such numbers may multiply them
 };
 
 template <class Real>

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "deepmd/deepmd.h"
+#include "device/product_kind.hpp"
 #include "device/shapes.hpp"
 #include "model/frame.hpp"
 
@@ -17,6 +18,7 @@ struct Opening {
   const ModelImage<float>* mixed = nullptr;
   int rank = 0;                 // the device, modulo their number
   std::int64_t work_bytes = 0;  // for a chunk's arrays; 0: as the device allows
+  ProductKind products = ProductKind::plain;
 };
 
 struct Border {

@@ -51,6 +51,7 @@ class Cublas {
 
   static constexpr std::size_t kWorkspaceBytes = 32 << 20;  // what NVIDIA recommends for its larger GPUs
   static constexpr int kNotTransposed = 0;
+  static constexpr int kDefault = 0, kTf32 = 3;  // CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
 
   Cublas() = default;
 
@@ -83,12 +84,19 @@ class Cublas {
   bool look_up(void* library) {
     return find(library, "cublasCreate_v2", create_) && find(library, "cublasDestroy_v2", destroy_) &&
            find(library, "cublasSetStream_v2", set_stream_) && find(library, "cublasSetWorkspace_v2", set_workspace_) &&
+           find(library, "cublasSetMathMode", set_math_mode_) &&
            find(library, "cublasDgemm_v2", dgemm_) && find(library, "cublasSgemm_v2", sgemm_);
   }
 
   template <class Real>
   void run(Gemm<Real> gemm, const BlasCall<Real>& call) {
     const Real one = 1;
+    if (call.is_short != is_short_) {
+      if (set_math_mode_(handle_, call.is_short ? kTf32 : kDefault) != 0) {
+        throw Error(DEEPMD_ERROR_INTERNAL, "cuBLAS refuses TF32; set DEEPMD_GPU_PRODUCTS=plain");
+      }
+      is_short_ = call.is_short;
+    }
     const int status = gemm(handle_, kNotTransposed, kNotTransposed, call.m, call.n, call.k, &one, call.a, call.lda, call.b,
                             call.ldb, &call.beta, call.c, call.ldc);
     if (status != 0) throw Error(DEEPMD_ERROR_INTERNAL, text("cuBLAS refuses a product of ", call.m, " x ", call.n, " x ", call.k,
@@ -99,6 +107,8 @@ class Cublas {
   int (*destroy_)(void*) = nullptr;
   int (*set_stream_)(void*, cudaStream_t) = nullptr;
   int (*set_workspace_)(void*, void*, std::size_t) = nullptr;
+  int (*set_math_mode_)(void*, int) = nullptr;
+  bool is_short_ = false;
   Gemm<double> dgemm_ = nullptr;
   Gemm<float> sgemm_ = nullptr;
   void* handle_ = nullptr;

@@ -12,6 +12,7 @@
 #include "core/error.hpp"
 #include "device/blas_call.hpp"
 #include "device/cublas.hpp"
+#include "device/split_product.hpp"
 
 namespace deepmd::device {
 
@@ -99,13 +100,16 @@ class CudaBackend {
   }
 
   template <class Real, class Finish>
-  void multiply(const Product<Real>& p, const Finish& finish, Real* scratch) {
+  void multiply(const Product<Real>& p, const Finish& finish, Real* scratch, const SplitRoom<Real>& room = {}) {
     if (!blas_) {
       const MultiplyTiles<Real, Finish> body{p, finish};
       return launch(body, body.n_tiles());
     }
-    multiply_by_library(*this, p, finish, scratch, [this](const BlasCall<Real>& call) { blas_->multiply(call); });
+    const auto library = [this](const BlasCall<Real>& call) { blas_->multiply(call); };
+    if (room.w_high) return multiply_split(*this, p, room, finish, scratch, library);
+    multiply_by_library(*this, p, finish, scratch, library);
   }
+  bool splits() const { return blas_ != nullptr; }  // whether split products are made as such
 
   // Runs work(), or what was recorded of it. The first call with a key runs it (libraries set themselves up there), the
   // second one records it.

@@ -9,13 +9,19 @@ struct Emulated {
   static constexpr bool kIsEmulated = true;
   struct Backend : HostBackend {
     using HostBackend::HostBackend;
-    const char* product_library() const { return "own products"; }
+    const char* product_library() const { return splits() ? "emulated library" : "own products"; }
   };
 
   static int count_devices() { return 1; }
   static std::string describe_device(int) { return "GPU emulated on the host"; }
   static std::int64_t free_bytes(int) { return std::int64_t{1} << 32; }
-  static std::unique_ptr<Backend> make_backend(int) { return std::make_unique<Backend>(); }
+  // Split products are a matter of the library, which is emulated where they are asked for.
+  static std::unique_ptr<Backend> make_backend(int) {
+    const char* wish = std::getenv("DEEPMD_GPU_PRODUCTS");
+    HostBackendOptions options;
+    options.has_library = wish && *wish && std::strcmp(wish, "plain") != 0;
+    return std::make_unique<Backend>(options);
+  }
   static void enter(Backend&) {}
 };
 

@@ -27,12 +27,13 @@ class EngineOn : public Engine {
   EngineOn(int device, int n_types) : device_(device), backend_(Traits::make_backend(device)), frame_(*backend_, n_types) {}
   virtual PassMember<Backend>& member() = 0;
   virtual std::string memory() const = 0;
+  virtual const char* products() const = 0;
 
   int device() const { return device_; }
   Backend& backend() { return *backend_; }
   DeviceFrame<Backend>& frame() { return frame_; }
   const char* describe() {
-    words_ = text(Traits::describe_device(device_), ", ", backend_->product_library(), ", ", memory());
+    words_ = text(Traits::describe_device(device_), ", ", backend_->product_library(), products(), ", ", memory());
     return words_.c_str();
   }
 
@@ -49,6 +50,13 @@ class EngineOf : public EngineOn<Traits> {
   EngineOf(int device, const ModelImage<Real>& image, const CallOptions& options)
       : EngineOn<Traits>(device, image.n_types), call_(this->backend(), image, options) {}
   PassMember<typename Traits::Backend>& member() override { return call_; }
+  const char* products() const override {
+    switch (call_.products()) {
+      case ProductKind::split: return " (fitting net by three TF32 products, relative error below 1e-6)";
+      case ProductKind::tf32: return " (fitting net by one TF32 product, relative error below 1e-3)";
+      default: return "";
+    }
+  }
   std::string memory() const override {
     constexpr double kMega = 1e-6;
     return text(static_cast<double>(call_.model_bytes()) * kMega, " MB of tables and weights, ",
@@ -96,6 +104,7 @@ struct BorderOf {
       CallOptions options;
       options.work_bytes = opening.work_bytes;
       if (options.work_bytes <= 0) options.work_bytes = std::max(kLeastWork, std::min(kUsualWork, Traits::free_bytes(device) / 4));
+      options.products = opening.products;
       if (opening.float64) {
         *opened = new EngineOf<Traits, double>(device, *opening.float64, options);
       } else {

@@ -12,6 +12,7 @@ namespace deepmd::device {
 struct CallOptions {
   std::int64_t work_bytes = std::int64_t{1} << 30;  // of a chunk's arrays
   std::int64_t staged_bytes = 40 << 10;             // largest tables that blocks copy to shared memory
+  ProductKind products = ProductKind::plain;        // of the fitting net in mixed precision
 };
 
 // One model's part in a pass over a frame, which several models may share.
@@ -67,7 +68,7 @@ template <class Real, class Backend>
 class ForceCall : public PassMember<Backend> {
  public:
   ForceCall(Backend& backend, const ModelImage<Real>& image, const CallOptions& options)
-      : backend_(backend), image_(image), options_(options), numbers_(backend), centers_(backend), neighbors_(backend),
+      : backend_(backend), image_(image), options_(options), numbers_(backend), high_(backend), low_(backend), centers_(backend), neighbors_(backend),
         order_(backend), extra_(backend), status_(backend), atom_energy_(backend), own_force_(backend), own_virial_(backend),
         forces_(backend), atom_virial_(backend), totals_(backend), work_(backend), staged_extra_(backend),
         staged_forces_(backend), staged_energy_(backend), staged_virial_(backend), staged_totals_(backend),
@@ -75,6 +76,7 @@ class ForceCall : public PassMember<Backend> {
     send(numbers_, image_.numbers);
     send(centers_, image_.centers);
     send(neighbors_, image_.neighbors);
+    split_weights();
     backend_.wait();
     image_.numbers = {};
   }
@@ -103,7 +105,8 @@ class ForceCall : public PassMember<Backend> {
                       static_cast<std::int64_t>(plan_.order.size()) * (image_.dim_fparam + image_.dim_aparam) *
                           static_cast<std::int64_t>(sizeof(double)));
     }
-    const NetworkCall<Real, Backend> network{backend_, image_, numbers_.data(), cut_, atom_energy_.data()};
+    const NetworkCall<Real, Backend> network{backend_, image_, numbers_.data(), cut_, atom_energy_.data(),
+                                           high_.data(), low_.data(), image_.n_table_numbers};
     for (const Chunk& chunk : plan_.chunks) {
       backend_.launch(SumNeighbors<Real>{inputs(chunk), cut_.sums}, chunk.n());
       for (int type = 0; type < image_.n_types; ++type) {
@@ -121,7 +124,8 @@ class ForceCall : public PassMember<Backend> {
     return *staged_status_.data();
   }
 
-  std::int64_t model_bytes() const { return numbers_.bytes(); }
+  std::int64_t model_bytes() const { return numbers_.bytes() + high_.bytes() + low_.bytes(); }
+  ProductKind products() const { return low_.data() ? ProductKind::split : high_.data() ? ProductKind::tf32 : ProductKind::plain; }
   std::int64_t frame_bytes() const {
     return atom_energy_.bytes() + own_force_.bytes() + own_virial_.bytes() + forces_.bytes() + atom_virial_.bytes() + order_.bytes() +
            extra_.bytes();
@@ -132,7 +136,7 @@ class ForceCall : public PassMember<Backend> {
   std::int64_t most_work_bytes() const { return options_.work_bytes; }
   std::int64_t bytes_per_center() const {
     const std::int64_t n_reals = 4 * image_.sums_stride + (has_map() ? 8 : 4) * image_.t_stride + image_.x_stride +
-                                 (2 * image_.most_layers + 5) * static_cast<std::int64_t>(image_.h_stride);
+                                 (2 * image_.most_layers + 5) * static_cast<std::int64_t>(image_.h_stride) + 2 * split_width();
     return n_reals * static_cast<std::int64_t>(sizeof(Real));
   }
 
@@ -145,6 +149,22 @@ class ForceCall : public PassMember<Backend> {
 
   static constexpr std::int64_t kEntryBucket = 1 << 14;
   static constexpr std::int64_t kCentersPerCopy = 4;
+
+  // Numbers of a row of a split product's factor.
+  std::int64_t split_width() const { return is_split() ? std::max(image_.x_stride, image_.h_stride) : 0; }
+  bool is_split() const {
+    return sizeof(Real) == sizeof(float) && options_.products != ProductKind::plain && backend_.splits();
+  }
+
+  void split_weights() {
+    const std::int64_t first = image_.n_table_numbers, n = static_cast<std::int64_t>(image_.numbers.size()) - first;
+    if (!is_split() || n == 0) return;
+    SplitElements<Real> split;
+    split.m = n, split.k = split.lda = 1, split.a = numbers_.data() + first;
+    split.high = high_.reserve(n);
+    if (options_.products == ProductKind::split) split.low = low_.reserve(n);
+    backend_.launch(split, n);
+  }
 
   bool has_map() const { return !image_.centers.empty() && image_.centers[0].has_map; }
   std::int64_t bytes_per_entry() const { return (wants_.atom_virial ? 6 : 3) * static_cast<std::int64_t>(sizeof(double)); }
@@ -249,6 +269,7 @@ class ForceCall : public PassMember<Backend> {
     for (int l = 0; l < image_.most_layers; ++l) cut_.h.push_back(reals(image_.h_stride)), cut_.slope.push_back(reals(image_.h_stride));
     for (int k = 0; k < 2; ++k) cut_.g[k] = reals(image_.h_stride), cut_.g_pre[k] = reals(image_.h_stride);
     cut_.scratch = reals(image_.h_stride);
+    if (is_split()) cut_.a_high = reals(split_width()), cut_.a_low = reals(split_width());
     cut_.gradient = reinterpret_cast<double*>(take(0));
     cut_.vector = wants_.atom_virial ? cut_.gradient + 3 * largest_.n_entries : nullptr;
   }
@@ -328,6 +349,7 @@ class ForceCall : public PassMember<Backend> {
   ModelImage<Real> image_;  // without its numbers, which are on the device
   CallOptions options_;
   Buffer<Real, Backend> numbers_;
+  Buffer<Real, Backend> high_, low_;  // the weights in parts, where products are split
   Buffer<CenterShape, Backend> centers_;
   Buffer<NeighborShape, Backend> neighbors_;
   Buffer<int, Backend> order_;

@@ -9,6 +9,7 @@
 #include "core/error.hpp"
 #include "device/blas_call.hpp"
 #include "device/host_block.hpp"
+#include "device/split_product.hpp"
 
 namespace deepmd::device {
 
@@ -70,13 +71,16 @@ class HostBackend {
   }
 
   template <class Real, class Finish>
-  void multiply(const Product<Real>& p, const Finish& finish, Real* scratch) {
+  void multiply(const Product<Real>& p, const Finish& finish, Real* scratch, const SplitRoom<Real>& room = {}) {
     if (!options_.has_library) {
       const MultiplyTiles<Real, Finish> body{p, finish};
       return launch(body, body.n_tiles());
     }
-    multiply_by_library(*this, p, finish, scratch, [](const BlasCall<Real>& call) { multiply_columns(call); });
+    const auto library = [](const BlasCall<Real>& call) { multiply_columns(call); };
+    if (room.w_high) return multiply_split(*this, p, room, finish, scratch, library);
+    multiply_by_library(*this, p, finish, scratch, library);
   }
+  bool splits() const { return options_.has_library; }
 
   template <class Work>
   void replay(const std::vector<std::int64_t>&, Work&& work) {
@@ -93,7 +97,11 @@ class HostBackend {
       for (int i = 0; i < call.m; ++i) {
         Real sum = 0;
         for (int l = 0; l < call.k; ++l) {
-          sum += call.a[i + static_cast<std::int64_t>(l) * call.lda] * call.b[l + static_cast<std::int64_t>(j) * call.ldb];
+          Real a = call.a[i + static_cast<std::int64_t>(l) * call.lda], b = call.b[l + static_cast<std::int64_t>(j) * call.ldb];
+          if (call.is_short) {  // what units for such numbers see of them
+            a = static_cast<Real>(high_part(static_cast<float>(a))), b = static_cast<Real>(high_part(static_cast<float>(b)));
+          }
+          sum += a * b;
         }
         Real& to = call.c[i + static_cast<std::int64_t>(j) * call.ldc];
         to = call.beta == Real(0) ? sum : sum + call.beta * to;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "device/fitting_bodies.hpp"
+#include "device/split_product.hpp"
 
 namespace deepmd::device {
 
@@ -13,6 +14,7 @@ struct Work {
   Real *sums = nullptr, *t = nullptr, *g_t = nullptr, *x = nullptr;
   std::vector<Real*> h, slope;  // per layer
   Real *g[2] = {}, *g_pre[2] = {}, *scratch = nullptr;
+  Real *a_high = nullptr, *a_low = nullptr;  // of split products
   double *gradient = nullptr, *vector = nullptr;
 };
 
@@ -23,6 +25,9 @@ struct NetworkCall {
   const Real* numbers;  // of the model, on the device
   const Work<Real>& work;
   double* atom_energy;  // [n_local]
+  // The numbers from the first weight on (offset first_split) in parts; null: products are not split.
+  const Real *high = nullptr, *low = nullptr;
+  std::int64_t first_split = 0;
 
   // Rows [row, row + n) of a chunk: centres atoms [n] of one type. From sums to energies, and back to dE/d(sums).
   void run(int type, int row, int n, const int* atoms, const double* extra, bool wants_gradient) const {
@@ -60,6 +65,14 @@ struct NetworkCall {
     backend.multiply(Product<Real>{m, n, k, a, lda, numbers + w}, finish, work.scratch);
   }
 
+  // The same in a layer, where it may be split.
+  template <class Finish>
+  void multiply_layer(std::int64_t m, int n, int k, const Real* a, int lda, std::int64_t w, const Finish& finish) const {
+    SplitRoom<Real> room;
+    if (high) room = {high + w - first_split, low ? low + w - first_split : nullptr, work.a_high, work.a_low};
+    backend.multiply(Product<Real>{m, n, k, a, lda, numbers + w}, finish, work.scratch, room);
+  }
+
   void forward(int type, int row, int n, const int* atoms, const Real* x) const {
     const CenterShape& center = image.centers[static_cast<std::size_t>(type)];
     const std::int64_t at = static_cast<std::int64_t>(row) * image.h_stride;
@@ -72,9 +85,9 @@ struct NetworkCall {
       act.bias = numbers + layer.bias, act.idt = layer.has_idt ? numbers + layer.idt : nullptr;
       act.skip = layer.skip ? x : nullptr, act.n_in = layer.n_in;
       act.h = work.h[k] + at, act.slope = work.slope[k] + at, act.stride = image.h_stride;
-      multiply(n, layer.n_out, layer.n_in, x, stride, layer.w, act);
+      multiply_layer(n, layer.n_out, layer.n_in, x, stride, layer.w, act);
       if (layer.has_skip_matrix) {
-        multiply(n, layer.n_out, layer.n_in, x, stride, layer.skip_matrix, Store<Real>{act.h, image.h_stride, true});
+        multiply_layer(n, layer.n_out, layer.n_in, x, stride, layer.skip_matrix, Store<Real>{act.h, image.h_stride, true});
       }
       x = act.h, stride = image.h_stride, width = layer.n_out;
     }
@@ -106,12 +119,12 @@ struct NetworkCall {
       back.skip = layer.skip, back.n_in = layer.n_in;
       back.g = work.g[now] + at, back.slope = work.slope[l - 1] + at;
       back.g_in = work.g[1 - now] + at, back.g_pre = work.g_pre[1 - now] + at, back.stride = image.h_stride;
-      multiply(n, layer.n_back, layer.n_out, work.g_pre[now] + at, image.h_stride, layer.w_back, back);
+      multiply_layer(n, layer.n_back, layer.n_out, work.g_pre[now] + at, image.h_stride, layer.w_back, back);
     }
     const LayerShape& first = layers.front();
-    multiply(n, first.n_back, first.n_out, work.g_pre[now] + at, image.h_stride, first.w_back, Store<Real>{g_x, image.x_stride, false});
+    multiply_layer(n, first.n_back, first.n_out, work.g_pre[now] + at, image.h_stride, first.w_back, Store<Real>{g_x, image.x_stride, false});
     if (first.has_skip_matrix) {
-      multiply(n, first.n_back, first.n_out, work.g[now] + at, image.h_stride, first.skip_back, Store<Real>{g_x, image.x_stride, true});
+      multiply_layer(n, first.n_back, first.n_out, work.g[now] + at, image.h_stride, first.skip_back, Store<Real>{g_x, image.x_stride, true});
     }
   }
 };

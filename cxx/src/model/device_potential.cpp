@@ -32,6 +32,16 @@ std::int64_t work_bytes() {
   return static_cast<std::int64_t>(mega) << 20;
 }
 
+// DEEPMD_GPU_PRODUCTS: how the fitting net multiplies in mixed precision.
+device::ProductKind product_kind() {
+  const char* wish = std::getenv("DEEPMD_GPU_PRODUCTS");
+  const std::string word = wish && *wish ? wish : "plain";
+  if (word == "plain") return device::ProductKind::plain;
+  if (word == "split") return device::ProductKind::split;
+  if (word == "tf32") return device::ProductKind::tf32;
+  throw Error(DEEPMD_ERROR_ARGUMENT, text("the environment variable DEEPMD_GPU_PRODUCTS is '", word, "', expected plain, split or tf32"));
+}
+
 class OnDevice : public DevicePotential {
  public:
   OnDevice(EnergyTree tree, PairBasis basis, DeviceOptions options) : n_types_(tree.n_types), options_(std::move(options)) {
@@ -91,6 +101,7 @@ class OnDevice : public DevicePotential {
     }
     opening.rank = options_.rank < 0 ? 0 : options_.rank;
     opening.work_bytes = work_bytes();
+    opening.products = product_kind();
     crossing([&](std::string* problem) { return border_->open(opening, &engine_, problem); });
   }
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from deepmd.data.system import System
 from deepmd.keys import field
@@ -43,6 +44,14 @@ class Batch:
     @property
     def centers(self) -> np.ndarray:
         return np.repeat(np.arange(len(self.types)), np.diff(self.first))
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A label or atoms_per_frame, where predictions are computed."""
+        return torch.from_numpy(self.atoms_per_frame if name == "atoms_per_frame" else self.labels[name])
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.types)
 
     @property
     def n_bytes(self) -> int:

@@ -93,7 +93,7 @@ class OnNodes:
     def prepare(self) -> None:
         """Nodes and intervals for the present `shortest`, `n_nodes` and statistics of the module."""
         module, k = self.module, self.n_nodes
-        davg, dstd = module.davg.numpy()[:, 0], module.dstd.numpy()[:, 0]
+        davg, dstd = (table.cpu().numpy()[:, 0] for table in (module.davg, module.dstd))
         raw = module.raw_rows(torch.tensor([[self.shortest, 0.0, 0.0]], dtype=torch.float64))
         lo, hi = -davg / dstd, (float(raw[0, 0]) - davg) / dstd
         if self.shape.shared:
@@ -103,14 +103,25 @@ class OnNodes:
         theta = (np.arange(k) + 0.5) * math.pi / k
         transform = (2.0 / k) * np.cos(np.arange(k)[:, None] * theta[None, :])
         transform[0] *= 0.5
-        self._transform = torch.from_numpy(transform).to(module.dtype)
+        self.transform = torch.from_numpy(transform).to(module.davg.device, module.dtype)
+        self._places: dict[int, Tensor] = {}
         self._z = np.cos(theta)
         self._bases: dict[tuple[int, ...], Any] = {}
 
     def entries(self, t_i: int, z: np.ndarray) -> Tensor:
         """The radial entries at places z of [-1, 1], [n, 1]."""
         e = (z + 1) / 2 * (self._hi[t_i] - self._lo[t_i]) + self._lo[t_i]
-        return torch.from_numpy(e).to(self.module.dtype).unsqueeze(1)
+        return torch.from_numpy(e).to(self.module.davg.device, self.module.dtype).unsqueeze(1)
+
+    def at_nodes(self, t_i: int) -> Tensor:
+        """The radial entries at the nodes [K, 1]."""
+        if t_i not in self._places:
+            self._places[t_i] = self.entries(t_i, self._z)
+        return self._places[t_i]
+
+    def interval(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of the interval of the radial entry by type of the centre, two arrays [n_types]."""
+        return self._lo, self._hi
 
     def basis(self, present: tuple[int, ...]) -> Any:
         """The compiled basis for these types."""
@@ -152,11 +163,12 @@ class OnNodes:
 
     def interpolated(self, gamma: Tensor, z: np.ndarray) -> Tensor:
         """The networks at places z [n] from gamma [..., K, M], [..., n, M]."""
-        return torch.from_numpy(np.cos(np.arange(self.n_nodes)[None, :] * np.arccos(z)[:, None])) @ gamma
+        values = np.cos(np.arange(self.n_nodes)[None, :] * np.arccos(z)[:, None])
+        return torch.from_numpy(values).to(gamma.device) @ gamma
 
     def coefficients(self, t_i: int, types_j: list[int], more: tuple[Any, ...]) -> Tensor:
         """Gamma [n_groups, n_kinds, K, M] for neighbours of these types, or for couples of them."""
-        return self._transform @ self.module.node_values(t_i, types_j, self.entries(t_i, self._z), *more)
+        return self.transform @ self.module.node_values(t_i, types_j, self.at_nodes(t_i), *more)
 
     def sums(
         self, vectors: Tensor, centers: Tensor, neighbors: Tensor, types: Tensor, n_centers: int
@@ -175,12 +187,20 @@ class OnNodes:
         pairs = _kernels.Pairs(first, index.astype(np.int32), vectors.detach().numpy(), kinds.astype(np.int32))
         b, outside = self.basis(present).sum(pairs)
         if outside:
-            self.shortest = 0.98 * float(torch.linalg.vector_norm(vectors.detach(), dim=1).min())
-            self.prepare()
-            if not self.settle():
+            if not self.widen(vectors.detach()):
                 return None
             b, _ = self.basis(present).sum(pairs)
         return NeighborSums.apply(vectors, b, self.basis(present), pairs), present
+
+    def widen(self, vectors: Tensor) -> bool:
+        """Lets the nodes cover pairs as close as these; False if nodes do not serve then."""
+        self.shortest = 0.98 * float(torch.linalg.vector_norm(vectors, dim=1).min())
+        self.prepare()
+        return self.settle()
+
+    def basis_key(self) -> tuple[Any, ...]:
+        """Equal where sums and coefficients are of the same nodes."""
+        return self.n_nodes, self.shortest
 
     def __call__(
         self, vectors: Tensor, centers: Tensor, neighbors: Tensor, types: Tensor, n_centers: int, *more: Any

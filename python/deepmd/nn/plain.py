@@ -3,6 +3,7 @@ are the judge of those that evaluate embedding networks on nodes (`deepmd.nn.nod
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +84,15 @@ class AnyEngine:
             return forces_of(g, batch, inputs)
         ends = _kernels.Ends(batch.first, batch.neighbor, batch.vectors, batch.frame, batch.n_frames)
         return PairForces.apply(g, ends)
+
+    def differentiate(self, loss: Any, batch: Any, lr: float, parameters: list[Tensor]) -> tuple[float, dict[str, Any]]:
+        """The loss of a batch and its reported errors; puts its gradient into the parameters."""
+        for parameter in parameters:
+            parameter.grad = None
+        total, report = loss(self(batch, with_forces=loss.needs_forces), batch, lr)
+        if total.requires_grad and math.isfinite(float(total.detach())):
+            total.backward()
+        return float(total.detach()), report
 
     def settle(self) -> None:
         """Fits the nodes to the present weights."""

@@ -20,10 +20,11 @@ from deepmd.nn.modifier import modifier_of, open_modifier
 from deepmd.nn.nodes import Nodes
 from deepmd.nn.plain import AnyEngine, FrameEngine, OutputEngine, PlainEngine
 from deepmd.nn.spin_engine import SpinEngine
-from deepmd.train import checkpoint
+from deepmd.train import checkpoint, device
 from deepmd.train.files import write_json
 from deepmd.train.losses import make_loss
 from deepmd.train.origin import Origin
+from deepmd.train.processes import Processes, lr_factor
 from deepmd.train.schedule import schedule
 from deepmd.train.sel import resolve_sel
 from deepmd.train.start import load_weights
@@ -36,7 +37,7 @@ MOST_WARNINGS = 10  # about the data
 GUESSED_DISTANCE = 0.6  # Angstrom; where the data were not scanned, the nodes start from here and widen when needed
 
 
-def run(jdata: dict[str, Any], args: Any, origin: Origin) -> None:
+def run(jdata: dict[str, Any], args: Any, origin: Origin, group: Processes) -> None:
     """Trains from a normalised input."""
     section = jdata["training"]
     type_map = jdata["model"].get("type_map")
@@ -44,28 +45,46 @@ def run(jdata: dict[str, Any], args: Any, origin: Origin) -> None:
         raise InputError('model/type_map: got nothing, expected the list of element names, such as ["O", "H"]')
     systems = open_systems(section["training_data"], type_map)
     valid = open_systems(section["validation_data"], type_map) if section.get("validation_data") else None
-    if getattr(args, "check_data", True) and not has_absent_atoms(jdata["model"]):
-        check_data([*systems, *(valid or [])])
-    distance = settle_sel(jdata["model"], [*systems, *(valid or [])], bool(getattr(args, "skip_neighbor_stat", False)))
-    write_json(getattr(args, "output", None) or "out.json", jdata)
+    distance = None
+    if group.is_first:
+        if getattr(args, "check_data", True) and not has_absent_atoms(jdata["model"]):
+            check_data([*systems, *(valid or [])])
+        skip = bool(getattr(args, "skip_neighbor_stat", False))
+        distance = settle_sel(jdata["model"], [*systems, *(valid or [])], skip)
+        write_json(getattr(args, "output", None) or "out.json", jdata)
+    distance, jdata["model"] = group.share((distance, jdata["model"]))
     set_threads()
-    setup, payload = assemble(jdata, systems, valid, origin, distance)
+    setup, payload = assemble(jdata, systems, valid, origin, distance, group)
     trainer = Trainer(setup)
     if payload is not None:
         trainer.resume(payload)
     make_room(trainer, origin)
-    log.info("training on the CPU, %d threads", torch.get_num_threads())
+    tell_how(setup)
     n_parameters = sum(p.numel() for p in setup.model.parameters() if p.requires_grad)
     log.info("training %d parameters for %d steps from step %d", n_parameters, setup.numb_steps, setup.step)
     trainer.run()
     if section.get("change_bias_after_training"):
-        retarget_bias(setup.model, setup.engine, sample(setup.training, jdata["model"]))
+        device.to_host(setup, make_engine)
+        if group.is_first:
+            retarget_bias(setup.model, setup.engine, sample(setup.training, jdata["model"]))
+        group.spread(setup.model)
         trainer.save()
     finish(setup, section)
 
 
+def tell_how(setup: Setup) -> None:
+    """What does the work, in the log."""
+    log.info("%s", setup.place or device.cpu_words())
+    if setup.group.n > 1:
+        log.info("%d processes: each step takes the mean gradient of %d batches; learning rate times %.4g",
+                 setup.group.n, setup.group.n, setup.lr_factor)  # fmt: skip
+
+
 def make_room(trainer: Trainer, origin: Origin) -> None:
     """Sets aside what another run left under the names of this one, or this one beyond the step it restarts from."""
+    trainer.group.agree()  # all have read what they restart from
+    if not trainer.group.is_first:
+        return
     restart, here = origin.kind == "restart", trainer.prefix.parent.resolve()
     continues = restart and checkpoint.find_checkpoint(origin.path).resolve().parent == here
     curve = [] if continues else [Path(trainer.setup.section["disp_file"])]
@@ -91,23 +110,29 @@ def assemble(
     valid: list[System] | None,
     origin: Origin,
     distance: float | None,
+    group: Processes,
 ) -> tuple[Setup, dict[str, Any] | None]:
     """Model, engine, data and optimiser of a run; and the checkpoint's payload if the run is a restart."""
     section, seed = jdata["training"], jdata["training"].get("seed")
     torch.manual_seed(seed if isinstance(seed, int) else 0)
     seeds = (seed, None if seed is None else [seed, 1])
     model, loss, training, validation = open_task(jdata, systems, valid, seeds)
-    if origin.finetune:
-        start_statistics(model, training, jdata)  # for what the old model does not know
+    if (origin.finetune or not origin.has_weights) and group.is_first:
+        start_statistics(model, training, jdata)  # when tuning, for what the old model does not know
     payload = load_weights(origin, model)
-    if payload is None and not origin.has_weights:
-        start_statistics(model, training, jdata)
+    group.spread(model)
     if distance is not None:
         model.min_pair_distance = distance
     engine = make_engine(model, loss.needs_hessian)
     if origin.finetune and not origin.new_fitting:
-        retarget_bias(model, engine, sample(training, jdata["model"]))
-    total = steps_of(section, training.sampler)
+        if group.is_first:
+            retarget_bias(model, engine, sample(training, jdata["model"]))
+        group.spread(model)
+    for source in (training, validation):
+        if source is not None:
+            group.spread_sampler(source.sampler)
+    engine, place = device.settle(model, engine, loss, (training, validation), group)
+    total = steps_of(section, training.sampler, group.n)
     rates = schedule(jdata["learning_rate"], total)
     setup = Setup(
         model=model,
@@ -120,6 +145,9 @@ def assemble(
         section=section,
         numb_steps=total,
         input_script=jdata,
+        place=place,
+        group=group,
+        lr_factor=lr_factor(jdata["learning_rate"].get("scale_by_worker", "linear"), group.n),
     )
     return setup, payload
 
@@ -278,10 +306,11 @@ def make_optimizer(model: Any, section: dict[str, Any], lr: float, total: int) -
     )
 
 
-def steps_of(section: dict[str, Any], sampler: Sampler) -> int:
+def steps_of(section: dict[str, Any], sampler: Sampler, n_processes: int = 1) -> int:
+    """Number of steps, each of which takes one batch for each process."""
     if section.get("numb_steps") is not None:
         return int(section["numb_steps"])
-    steps = sampler.epoch_steps(float(section["numb_epoch"]))
+    steps = -(-sampler.epoch_steps(float(section["numb_epoch"])) // n_processes)
     log.info("numb_epoch %s -> %d steps", section["numb_epoch"], steps)
     return steps
 
@@ -291,7 +320,7 @@ def finish(setup: Setup, section: dict[str, Any]) -> None:
     from deepmd.plots import learning_curve
 
     picture = Path(section["disp_file"]).with_suffix(".png")
-    if setup.numb_steps > 0 and section.get("disp_training", True):
+    if setup.numb_steps > 0 and section.get("disp_training", True) and setup.group.is_first:
         try:
             learning_curve(section["disp_file"], picture)
             log.info("learning curve: %s, %s", section["disp_file"], picture)

@@ -44,7 +44,7 @@ def _lock(path: Path, prefix: Path) -> int | None:
         os.close(handle)
         raise InputError(
             f"dp train: another process is writing the checkpoints {prefix}-*.pt, expected none; wait for its end or "
-            "train in another folder (one process trains, with threads: leave out mpirun, srun and torchrun)"
+            "train in another folder (several processes train one model by torchrun, not by mpirun or srun)"
         ) from None
     except OSError:
         os.close(handle)

@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from deepmd.errors import TrainingError
+from deepmd.log import rank
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class Progress:
         self.start, self.total = start, total
         self._began = self._last = time.monotonic()
         self._last_step = start
-        terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and rank() == 0
         self._line = tqdm(
             total=total, initial=start, unit="step", dynamic_ncols=True, disable=not terminal, leave=False
         )

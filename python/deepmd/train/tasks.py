@@ -16,6 +16,7 @@ from deepmd.errors import InputError, ModelError
 from deepmd.train import assemble, checkpoint
 from deepmd.train.files import write_json
 from deepmd.train.origin import RANDOM, Origin
+from deepmd.train.processes import Processes, lr_factor
 from deepmd.train.progress import LearningCurve, Progress, column_groups, column_values
 from deepmd.train.schedule import schedule
 from deepmd.train.sharing import groups, number_cases, share, shared_statistics
@@ -27,19 +28,23 @@ DRAWS = 977
 """Marks the stream of random numbers that the tasks are drawn from, beside those of the frames."""
 
 
-def run(jdata: dict[str, Any], args: Any, origin: Origin) -> None:
+def run(jdata: dict[str, Any], args: Any, origin: Origin, group: Processes) -> None:
     """Trains from a normalised input of several tasks."""
     tasks = tasks_of(jdata)
     links = [link for task in tasks for link in links_of(jdata["model"], task)]
     data = {task: _open(one) for task, one in tasks.items()}
-    for task, parts in data.items() if getattr(args, "check_data", True) else ():
+    for task, parts in data.items() if getattr(args, "check_data", True) and group.is_first else ():
         if not assemble.has_absent_atoms(tasks[task]["model"]):
             assemble.check_data([system for part in parts for system in part or []])
-    skip = bool(getattr(args, "skip_neighbor_stat", False))
-    distances = _settle(tasks, data, links, skip)
-    write_json(getattr(args, "output", None) or "out.json", jdata)
+    distances: dict[str, float | None] = {}
+    if group.is_first:
+        distances = _settle(tasks, data, links, bool(getattr(args, "skip_neighbor_stat", False)))
+        write_json(getattr(args, "output", None) or "out.json", jdata)
+    distances, settled = group.share((distances, {task: one["model"] for task, one in tasks.items()}))
+    for task, section in settled.items():
+        tasks[task]["model"] = section
     assemble.set_threads()
-    trainer = build(jdata, tasks, data, origin)
+    trainer = build(jdata, tasks, data, origin, group)
     for task, distance in distances.items():
         if distance is not None:
             trainer.tasks[task].setup.model.min_pair_distance = distance
@@ -50,11 +55,13 @@ def run(jdata: dict[str, Any], args: Any, origin: Origin) -> None:
     n_parameters = sum(p.numel() for p in clock.model.parameters() if p.requires_grad)
     log.info("training %d parameters of %d tasks for %d steps from step %d",
              n_parameters, len(tasks), clock.numb_steps, clock.step)  # fmt: skip
+    assemble.tell_how(clock)
     trainer.run()
     if clock.section.get("change_bias_after_training"):
-        for task, one in trainer.tasks.items():
+        for task, one in trainer.tasks.items() if group.is_first else ():
             setup = one.setup
             assemble.retarget_bias(setup.model, setup.engine, assemble.sample(setup.training, tasks[task]["model"]))
+        group.spread(clock.model)
         trainer.save()
     assemble.finish(clock, clock.section)
 
@@ -82,7 +89,9 @@ def _settle(
     return found
 
 
-def build(jdata: dict[str, Any], tasks: dict[str, Any], data: dict[str, Any], origin: Origin) -> MultiTrainer:
+def build(
+    jdata: dict[str, Any], tasks: dict[str, Any], data: dict[str, Any], origin: Origin, group: Processes
+) -> MultiTrainer:
     """Models with shared parts, statistics or weights, and what draws and trains them."""
     seed = jdata["training"].get("seed")
     torch.manual_seed(seed if isinstance(seed, int) else 0)
@@ -94,24 +103,32 @@ def build(jdata: dict[str, Any], tasks: dict[str, Any], data: dict[str, Any], or
     share(models, [link for task in tasks for link in links_of(jdata["model"], task)])
     number_cases(models)
     n_systems = {task: len(part[2].sampler.systems) for task, part in parts.items()}
-    n_steps, weights = _length(jdata["training"], {task: part[2].sampler for task, part in parts.items()}, n_systems)
+    samplers = {task: part[2].sampler for task, part in parts.items()}
+    n_steps, weights = _length(jdata["training"], samplers, n_systems, group.n)
     together = torch.nn.ModuleList(models.values())
-    if not origin.has_weights or origin.finetune:
+    if (not origin.has_weights or origin.finetune) and group.is_first:
         batches = {task: assemble.sample(part[2], tasks[task]["model"]) for task, part in parts.items()}
         start_statistics(models, batches, tasks, weights)
     moved = take_weights(origin, models, jdata["model"]["model_dict"])
+    group.spread(together)
     rates = schedule(jdata["learning_rate"], n_steps)
     optimizer = assemble.make_optimizer(together, jdata.get("optimizer") or {}, rates.lr(0), n_steps)
+    factor = lr_factor(jdata["learning_rate"].get("scale_by_worker", "linear"), group.n)
     setups = {}
     for task, (model, loss, training, validation) in parts.items():
         engine = assemble.make_engine(model, loss.needs_hessian)
-        if task in moved:
+        if task in moved and group.is_first:
             assemble.retarget_bias(model, engine, batches[task])
+        for source in (training, validation):
+            if source is not None:
+                group.spread_sampler(source.sampler)
         setups[task] = Setup(model, engine, loss, rates, optimizer, training, validation,
-                             tasks[task]["training"], n_steps, tasks[task])  # fmt: skip
+                             tasks[task]["training"], n_steps, tasks[task], 0, group, "", factor)  # fmt: skip
+    if moved:
+        group.spread(together)
     first = next(iter(setups.values()))
     clock = Setup(together, first.engine, first.loss, rates, optimizer, first.training, None,
-                  jdata["training"], n_steps, jdata)  # fmt: skip
+                  jdata["training"], n_steps, jdata, 0, group, "", factor)  # fmt: skip
     return MultiTrainer(clock, setups, weights)
 
 
@@ -130,13 +147,15 @@ def start_statistics(models: dict[str, Any], batches: dict[str, Any], tasks: dic
             stat_file.save(paths[task], model, shared[task])
 
 
-def _length(section: dict[str, Any], samplers: dict[str, Any], n_systems: dict[str, int]) -> tuple[int, dict]:
+def _length(
+    section: dict[str, Any], samplers: dict[str, Any], n_systems: dict[str, int], n_processes: int
+) -> tuple[int, dict]:
     """Number of steps, and the probability of each task."""
     epochs, given = section.get("num_epoch_dict"), section.get("model_prob")
     if epochs:
         steps = {task: sampler.epoch_steps(float(epochs[task])) for task, sampler in samplers.items()}
         weights: dict[str, float] = {task: float(n) for task, n in steps.items()}
-        n_steps = sum(steps.values())
+        n_steps = -(-sum(steps.values()) // n_processes)
         log.info("num_epoch_dict -> %d steps (%s)", n_steps, ", ".join(f"{t} {n}" for t, n in steps.items()))
     else:
         weights = {task: given.get(task, 0.0) if given else float(n) for task, n in n_systems.items()}
@@ -201,6 +220,7 @@ class MultiTrainer(Trainer):
         seed = setup.section.get("seed")
         words = np.random.SeedSequence(None if seed is None else [int(seed) % 2**64, DRAWS])
         self.rng = np.random.Generator(np.random.PCG64(words))
+        self.rng.bit_generator.state = self.group.share(self.rng.bit_generator.state)
 
     def _one(self, curve: LearningCurve | None, progress: Progress) -> None:
         setup = self.setup
@@ -209,12 +229,12 @@ class MultiTrainer(Trainer):
         chosen = list(self.tasks)[min(draw, len(self.tasks) - 1)]
         own = self.tasks[chosen]
         own.setup.step = setup.step
-        report = own.train_step(own.setup.training.next(), lr)
+        report = own.train_step(batch := own.setup.training.next(self.group), lr)
         setup.step += 1
         if self.shows(setup.step):
             values = {}
             for task, one in self.tasks.items():
-                training = report if task == chosen else one.measure(lr)
+                training = own.shown(report, batch.n_atoms) if task == chosen else one.measure(lr)
                 validation = one.validate(lr) if one.setup.validation is not None else None
                 values |= column_values(training, validation, task)
                 progress.display(setup.step, training, validation, lr, task)

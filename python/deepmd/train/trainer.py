@@ -6,8 +6,8 @@ import json
 import logging
 import math
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,6 +19,7 @@ from deepmd.errors import TrainingError
 from deepmd.nn.plain import AnyEngine
 from deepmd.train import checkpoint
 from deepmd.train.files import checkpoint_prefix
+from deepmd.train.processes import Processes
 from deepmd.train.progress import LearningCurve, Progress, column_groups, column_values
 
 log = logging.getLogger(__name__)
@@ -26,15 +27,23 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Source:
-    """Data to draw batches from."""
+    """Data to draw batches from; several processes draw from the same stream."""
 
     cache: GraphCache
     sampler: Sampler
     n_batches: int = 1  # per validation
 
-    def next(self) -> Batch:
-        system, frames = self.sampler.next()
-        return self.cache.batch(system, frames)
+    def next(self, group: Processes) -> Batch:
+        """The next batch of this process; those of the others are drawn along."""
+        draws = [self.sampler.next() for _ in range(group.n)]
+        return self.cache.batch(*draws[group.rank])
+
+    def shares(self, group: Processes) -> Iterator[Batch]:
+        """Of the batches of a validation those of this process."""
+        for k in range(self.n_batches):
+            draw = self.sampler.next()
+            if k % group.n == group.rank:
+                yield self.cache.batch(*draw)
 
 
 @dataclass
@@ -52,6 +61,9 @@ class Setup:
     numb_steps: int
     input_script: dict[str, Any] = field(default_factory=dict)
     step: int = 0
+    group: Processes = field(default_factory=Processes)
+    place: str = ""  # which device, for the log
+    lr_factor: float = 1.0  # of the optimiser's learning rate, not of the prefactors of the loss
 
 
 def is_mean(quantity: str) -> bool:
@@ -72,6 +84,12 @@ class Averages:
                 self.sums[k] = self.sums.get(k, 0.0) + n_atoms * (value if is_mean(k) else value**2)
                 self.weights[k] = self.weights.get(k, 0.0) + n_atoms
 
+    def join(self, other: Averages) -> None:
+        """Adds what another process has seen."""
+        for k, weight in other.weights.items():
+            self.sums[k] = self.sums.get(k, 0.0) + other.sums[k]
+            self.weights[k] = self.weights.get(k, 0.0) + weight
+
     def of(self, names: list[str]) -> dict[str, float]:
         """The averages by name; nan where no batch had the label."""
         mean = {k: self.sums[k] / self.weights[k] for k in self.sums}
@@ -83,6 +101,7 @@ class Trainer:
 
     def __init__(self, setup: Setup):
         self.setup = setup
+        self.group = setup.group
         section = setup.section
         self.save_freq = int(section["save_freq"])
         self.disp_freq = int(section["disp_freq"])
@@ -102,7 +121,7 @@ class Trainer:
         setup = self.setup
         restart = setup.step if setup.step > 0 else None
         curve = None
-        if setup.section.get("disp_training", True):
+        if setup.section.get("disp_training", True) and self.group.is_first:
             curve = LearningCurve(setup.section["disp_file"], self.columns(), restart)
         progress = Progress(setup.step, setup.numb_steps, bool(setup.section.get("time_training", True)))
         previous = {s: signal.signal(s, self._notice) for s in (signal.SIGTERM, signal.SIGINT)}
@@ -111,8 +130,8 @@ class Trainer:
                 self.save()
             while setup.step < setup.numb_steps:
                 self._one(curve, progress)
-                if self._signal is not None:
-                    self._leave()
+                if number := self.group.agree(self._signal or 0):
+                    self._leave(number)
         finally:
             for s, handler in previous.items():
                 signal.signal(s, handler)
@@ -122,15 +141,17 @@ class Trainer:
     def _one(self, curve: LearningCurve | None, progress: Progress) -> None:
         setup = self.setup
         lr = setup.schedule.lr(setup.step)
-        batch = setup.training.next()
+        batch = setup.training.next(self.group)
         report = self.train_step(batch, lr)
         setup.step += 1
         step = setup.step
         if self._since_shown is not None:
-            self._since_shown.add(report, len(batch.types))
+            self._since_shown.add(report, batch.n_atoms)
         if self.shows(step):
-            if self._since_shown is not None:
-                report, self._since_shown = self._since_shown.of(setup.loss.reported), Averages()
+            if self._since_shown is None:
+                report = self.shown(report, batch.n_atoms)
+            else:
+                report, self._since_shown = self._of_all(self._since_shown), Averages()
             validation = self.validate(lr) if setup.validation is not None else None
             if curve is not None:
                 curve.write(step, column_values(report, validation), lr)
@@ -140,6 +161,20 @@ class Trainer:
         if step % self.save_freq == 0 or step == setup.numb_steps:
             self.save()
         progress.advance()
+
+    def shown(self, report: dict[str, float], n_atoms: int) -> dict[str, float]:
+        """Errors of this process's batch and of those of the others."""
+        if self.group.n == 1:
+            return report
+        averages = Averages()
+        averages.add(report, n_atoms)
+        return self._of_all(averages)
+
+    def _of_all(self, own: Averages) -> dict[str, float]:
+        total = Averages()
+        for averages in self.group.gather(own):
+            total.join(averages)
+        return total.of(self.setup.loss.reported)
 
     def columns(self) -> list[list[str]]:
         """The columns of the learning curve."""
@@ -152,19 +187,17 @@ class Trainer:
     def train_step(self, batch: Batch, lr: float) -> dict[str, float]:
         """One optimiser step on a batch. Raises TrainingError, weights unchanged, if the loss is not finite."""
         setup = self.setup
-        prediction = setup.engine(batch, with_forces=setup.loss.needs_forces)
-        loss, report = setup.loss(prediction, batch, lr)
-        if not math.isfinite(float(loss.detach())):
-            raise self._broken(f"the loss is {float(loss.detach())}", batch)
-        setup.optimizer.zero_grad(set_to_none=True)
-        if loss.requires_grad:
-            loss.backward()
+        setup.optimizer.zero_grad(set_to_none=True)  # of other tasks too
+        loss, report = setup.engine.differentiate(setup.loss, batch, lr, self.parameters)
+        if not math.isfinite(loss):
+            raise self._broken(f"the loss is {loss}", batch)
+        self.group.average(self.parameters)
         if self.max_norm is not None:
             norm = torch.nn.utils.clip_grad_norm_(self.parameters, float(self.max_norm))
             if not math.isfinite(float(norm)):
                 raise self._broken(f"the norm of the gradient is {float(norm)}", batch)
         for group in setup.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * setup.lr_factor
         setup.optimizer.step()
         self._previous = batch.origin
         return report
@@ -182,25 +215,25 @@ class Trainer:
 
     def measure(self, lr: float) -> dict[str, float]:
         """Errors of the next training batch, without a step."""
-        setup, batch = self.setup, self.setup.training.next()
+        setup, batch = self.setup, self.setup.training.next(self.group)
         prediction = setup.engine(batch, with_forces=setup.loss.needs_forces, create_graph=False)
-        return setup.loss(prediction, batch, lr)[1]
+        return self.shown(setup.loss(prediction, batch, lr)[1], batch.n_atoms)
 
     def validate(self, lr: float) -> dict[str, float]:
         """Errors over n_batches validation batches: root of the mean square, weighted by atoms."""
         source, setup, averages = self.setup.validation, self.setup, Averages()
-        for _ in range(source.n_batches):
-            batch = source.next()
+        for batch in source.shares(self.group):
             prediction = setup.engine(batch, with_forces=setup.loss.needs_forces, create_graph=False)
-            averages.add(setup.loss(prediction, batch, lr)[1], len(batch.types))
-        return averages.of(setup.loss.reported)
+            averages.add(setup.loss(prediction, batch, lr)[1], batch.n_atoms)
+        return self._of_all(averages)
 
-    def save(self) -> Path:
+    def save(self) -> None:
         """Writes a checkpoint of the present state."""
-        path = checkpoint.save(self.prefix, self.payload(), self.keep)
+        payload = self.payload()
+        self.group.compare(self.parameters, self.setup.step)
+        if self.group.is_first:
+            log.info("saved checkpoint %s", checkpoint.save(self.prefix, payload, self.keep))
         self._saved_step = self.setup.step
-        log.info("saved checkpoint %s", path)
-        return path
 
     def payload(self) -> dict[str, Any]:
         """All that a checkpoint holds."""
@@ -226,6 +259,7 @@ class Trainer:
             "modifier": checkpoint.modifier_bytes(setup.model),
             "input": json.dumps(setup.input_script),
             "engine": setup.engine.state_dict(),
+            "engines": self.group.gather(setup.engine.state_dict()),
             "sampler": json.dumps(setup.training.sampler.state_dict()),
             "validation_sampler": json.dumps(setup.validation.sampler.state_dict()) if setup.validation else None,
         }
@@ -241,7 +275,9 @@ class Trainer:
     def resume_task(self, payload: dict[str, Any]) -> None:
         """What `state` gave, without the weights."""
         setup = self.setup
-        setup.engine.load_state_dict(payload["engine"])
+        engines = payload.get("engines", [])
+        own = engines[self.group.rank] if len(engines) == self.group.n else payload["engine"]
+        setup.engine.load_state_dict(own)
         setup.training.sampler.load_state_dict(json.loads(payload["sampler"]))
         if setup.validation is not None and payload["validation_sampler"]:
             setup.validation.sampler.load_state_dict(json.loads(payload["validation_sampler"]))
@@ -253,9 +289,9 @@ class Trainer:
         self._signal = number
         log.warning("%s: this step is finished and saved, which may take a moment", signal.Signals(number).name)
 
-    def _leave(self) -> None:
+    def _leave(self, number: int) -> None:
         if self._saved_step != self.setup.step:
             self.save()
-        name = signal.Signals(self._signal).name
+        name = signal.Signals(number).name
         log.warning("%s: saved step %d and stopping; go on with --restart", name, self.setup.step)
-        raise SystemExit(128 + self._signal)
+        raise SystemExit(128 + number)

@@ -96,7 +96,7 @@ class DescriptorSeE2A(Environment):
 
     def of_sums(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """What `forward` returns, from the sums over all slots [n_centers, 4, width]."""
-        return invariants(t / float(self.sel_t.sum()), self.axis)
+        return invariants(t / float(self.n_slots), self.axis)
 
     @torch.jit.unused
     def node_parts(self) -> list[Any]:

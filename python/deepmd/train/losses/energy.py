@@ -82,8 +82,14 @@ class EnergyLoss:
 
     def __call__(self, prediction: Prediction, batch: Batch, lr: float) -> tuple[Tensor, dict[str, float]]:
         """The loss (scalar) and the reported errors; a quantity without label is reported as nan."""
-        total = torch.zeros((), dtype=torch.float64)
-        report = {}
+        total, report = self.tensors(prediction, batch, lr)
+        numbers = {k: float(value) for k, value in report.items()}
+        return total, {k: value if math.isfinite(value) else math.nan for k, value in numbers.items()}
+
+    def tensors(self, prediction: Prediction, batch: Batch, lr: float | Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """The same with reported errors that stay where they are computed; nothing here waits for a device."""
+        total = torch.zeros((), dtype=torch.float64, device=prediction.energy.device)
+        report: dict[str, Any] = {}
         kind = "mae" if self.mae else "rmse"
         for k, term in self.terms.items():
             if not all(batch.found[name] for name in self.names[k]):
@@ -91,13 +97,12 @@ class EnergyLoss:
                 continue
             loss, error = self._term(k, prediction, batch)
             total = total + term.weight(lr / self.start_lr) * loss
-            report[f"{kind}_{k}"] = float(error)
-        report["rmse"] = math.sqrt(max(float(total.detach()), 0.0)) if torch.isfinite(total) else math.nan
+            report[f"{kind}_{k}"] = error
+        report["rmse"] = total.detach().clamp(min=0.0).sqrt()
         return total, {k: report[k] for k in self.reported}
 
     def _term(self, k: str, prediction: Prediction, batch: Batch) -> tuple[Tensor, Tensor]:
-        label = torch.from_numpy(batch.labels[TERMS[k][0]])
-        n = torch.from_numpy(batch.atoms_per_frame)
+        label, n = batch.tensor(TERMS[k][0]), batch.tensor("atoms_per_frame")
         if k == "e":
             return self._extensive(self._energy(prediction, batch) - label.reshape(-1), n, "e")
         if k == "v":
@@ -114,7 +119,7 @@ class EnergyLoss:
         if self.relative_f is not None:
             difference = difference / (torch.linalg.vector_norm(label, dim=1, keepdim=True) + float(self.relative_f))
         if k == "pf":
-            weight = torch.from_numpy(batch.labels["atom_pref"]).reshape(-1, 1)
+            weight = batch.tensor("atom_pref").reshape(-1, 1)
             error = difference.abs() if self.mae else difference**2
             loss = (weight * error).mean()
             return loss, loss.detach() if self.mae else loss.detach().sqrt()
