@@ -10,11 +10,9 @@
 namespace deepmd {
 namespace {
 
-constexpr std::chrono::microseconds kLooking{1000};
-
 template <class Condition>
-bool look_for_a_while(const Condition& condition) {
-  const auto end = std::chrono::steady_clock::now() + kLooking;
+bool look_for(std::chrono::microseconds time, const Condition& condition) {
+  const auto end = std::chrono::steady_clock::now() + time;
   do {
     if (condition()) return true;
     std::this_thread::yield();
@@ -24,7 +22,8 @@ bool look_for_a_while(const Condition& condition) {
 
 }  // namespace
 
-ThreadTeam::ThreadTeam(int n_threads) : n_(std::max(1, n_threads)), owner_(getpid()), failures_(n_), signals_(new Signals) {
+ThreadTeam::ThreadTeam(int n_threads, std::chrono::microseconds looking)
+    : n_(std::max(1, n_threads)), looking_(looking), owner_(getpid()), failures_(n_), signals_(new Signals) {
   for (int part = 1; part < n_; ++part) threads_.emplace_back(&ThreadTeam::serve, this, part);
 }
 
@@ -62,7 +61,7 @@ void ThreadTeam::start_round() {
 
 void ThreadTeam::wait_for_round(long seen) {
   const auto is_called = [&] { return round_.load(std::memory_order_acquire) != seen || is_closing_.load(); };
-  if (look_for_a_while(is_called)) return;
+  if (look_for(looking_, is_called)) return;
   std::unique_lock<std::mutex> lock(signals_->mutex);
   signals_->start.wait(lock, is_called);
 }
@@ -75,7 +74,7 @@ void ThreadTeam::finish_part() {
 
 void ThreadTeam::wait_for_parts() {
   const auto is_finished = [&] { return n_running_.load(std::memory_order_acquire) == 0; };
-  if (look_for_a_while(is_finished)) return;
+  if (look_for(looking_, is_finished)) return;
   std::unique_lock<std::mutex> lock(signals_->mutex);
   signals_->finish.wait(lock, is_finished);
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <memory>
@@ -13,14 +14,14 @@ namespace deepmd {
 // Threads that wait for work and share a call: part k of it always runs as part k, so that what a part holds private is
 // the same in every run. The calling thread does part 0 itself.
 //
-// Who waits looks again and again for a fraction of a millisecond, offering its core to others each time, and then sleeps:
-// waking a sleeper costs some 0.1 ms, and the steps of a small system follow each other after a few. A thread
-// that finds nothing to do for longer than that costs nothing.
+// Who waits looks again and again for a while, offering its core to others each time, and then sleeps: waking a sleeper
+// costs some 0.1 ms, and the steps of a small system follow each other after a few. A thread that finds nothing to do
+// for longer than that costs nothing.
 //
 // No OpenMP: torch and host programs bring their own runtimes of it, and a runtime's idle threads spin.
 class ThreadTeam {
  public:
-  explicit ThreadTeam(int n_threads);
+  explicit ThreadTeam(int n_threads, std::chrono::microseconds looking = std::chrono::milliseconds(1));
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;
   ThreadTeam& operator=(const ThreadTeam&) = delete;
@@ -45,6 +46,7 @@ class ThreadTeam {
   void wait_for_parts();
 
   int n_;
+  std::chrono::microseconds looking_;
   long owner_;  // process that has the threads
   std::vector<std::thread> threads_;
   std::vector<std::exception_ptr> failures_;  // per part
