@@ -9,7 +9,6 @@
 #include "deviation_file.hpp"
 #include "frame_writer.hpp"
 #include "lmp_adapter.hpp"
-#include "openmp_threads.hpp"
 #include "pair.h"
 #include "pair_settings.hpp"
 #include "shared_model.hpp"
@@ -89,7 +88,6 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   GhostView ghost_view() const;
   double ghost_reach() const;
   void ask_for_ghosts();
-  void settle_threads();
   void check_computes() const;
   LAMMPS_NS::Compute* find_compute(const std::string& keyword, const std::string& id) const;
   LAMMPS_NS::Fix* find_temperature_fix() const;
@@ -143,7 +141,6 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   double energy_unit_ = 1.0;        // eV in LAMMPS units
   double length_unit_ = 1.0;        // Angstrom in LAMMPS units
   int n_threads_ = 0;
-  std::unique_ptr<RestingThreads> resting_;
   double** scale_ = nullptr;        // [ntypes + 1][ntypes + 1]
 
   LmpAdapter adapter_;

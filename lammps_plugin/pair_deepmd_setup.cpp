@@ -5,7 +5,6 @@
 #include "force.h"
 #include "lammps_units.hpp"
 #include "memory.h"
-#include "modify.h"
 #include "neighbor.h"
 #include "pair_deepmd.h"
 #include "universe.h"
@@ -209,16 +208,6 @@ void PairDeepMD::init_style() {
   // A hybrid style that was read from a restart file has not asked its styles yet how much they communicate.
   if (force->pair != nullptr && force->pair->comm_reverse < comm_reverse) force->pair->comm_reverse = comm_reverse;
   ask_for_ghosts();
-  settle_threads();
-}
-
-void PairDeepMD::settle_threads() {
-  const bool needs_openmp = modify->get_fix_by_id("package_omp") != nullptr;
-  if (needs_openmp || comm->nthreads == 1) {
-    resting_.reset();
-  } else if (!resting_) {
-    resting_.reset(new RestingThreads);
-  }
 }
 
 double PairDeepMD::init_one(int i, int j) {

@@ -200,6 +200,9 @@ def choose_spectral(bench: Workbench) -> Candidate:
     model = deserialize(bench.frozen.tree).double()
     found_spectra = spectra(model.descriptor, bench.shortest)
     if not found_spectra:
+        if bench.options.rank is not None:
+            raise InputError(f"dp compress --rank: got {bench.options.rank}, but the descriptor has no sums over pairs that a basis "
+                             "could shorten; leave --rank out")  # fmt: skip
         log.info("the descriptor has no sums over pairs that a basis could shorten: its tables are exact ones")
         bench.options = replace(bench.options, exact=True)
         return choose_exact(bench)

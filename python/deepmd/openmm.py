@@ -89,7 +89,8 @@ class Computation:
     """What OpenMM calls in each step: a state in, energy (kJ/mol) and forces [n, 3] (kJ/mol/nm) out."""
 
     def __init__(self, model: Any, elements: list[str], periodic: bool, fparam: Any, aparam: Any, how: dict[str, Any]):
-        self.file, self.elements, self.periodic, self.how = os.fspath(model), elements, periodic, how
+        self.file = os.path.abspath(os.fspath(model))  # a serialised force may be read in another folder
+        self.elements, self.periodic, self.how = elements, periodic, how
         self.parameters = {name: np.asarray(value, float) for name, value in (("fparam", fparam), ("aparam", aparam))
                            if value is not None}  # fmt: skip
         self._model: DeepPot | None = None

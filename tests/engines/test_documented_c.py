@@ -60,6 +60,7 @@ def paths(compiled, tmp_path_factory) -> dict[str, str]:
 
     folder = tmp_path_factory.mktemp("documented")
     models = {f"energy{k}": deserialize(make_tree(Options(n_fparam=2, n_aparam=1, seed=5 + k))) for k in range(2)}
+    models["other"] = deserialize(make_tree(Options(n_aparam=1, seed=5)))
     models |= {"dipole": make_output_model("dipole"), "spin": make_spin_model()}
     for name, model in models.items():
         freeze_model(model, folder / f"{name}.pth")
@@ -180,6 +181,14 @@ def test_ensemble(library, paths, frame) -> None:
         compare([values[k] for values in found], expected_of(name, frame))
     library.call("DP_DeepPotModelDeviCompute2", model, 2, n, *atoms(frame), frame.fparam, frame.aparam, *found)
     assert "one frame at a time, got 2" in library.text("DP_DeepPotModelDeviCheckOK", model)
+    library.call("DP_DeleteDeepPotModelDevi", model)
+    given[1] = paths["other"].encode()  # takes other parameters
+    model = library.new("DP_NewDeepPotModelDevi", given, 2)
+    assert library.text("DP_DeepPotModelDeviCheckOK", model) != ""
+    found = results(n, 2)
+    library.call("DP_DeepPotModelDeviCompute2", model, 1, n, *atoms(frame), frame.fparam, frame.aparam, *found)
+    assert "no model is open" in library.text("DP_DeepPotModelDeviCheckOK", model)
+    assert all((values == 1e9).all() for values in found)
     library.call("DP_DeleteDeepPotModelDevi", model)
 
 

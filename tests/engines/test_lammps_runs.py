@@ -157,7 +157,6 @@ def test_sums_of_styles(name, parts, results):
 
 @pytest.mark.parametrize(("ranks", "threads"), [(2, 1), (3, 1), (1, 2), (2, 3)])
 def test_a_trajectory_does_not_depend_on_ranks_and_threads(ranks, threads, results, frames, models, tmp_path):
-    """With threads, those of LAMMPS itself are sent to rest after each rebuild of the list, and come back."""
     options = {"before_run": DYNAMICS, "steps": 60, "after_box": "neighbor 0.3 bin"}
     jobs = [
         make_job("dynamics", frames["bulk"], str(models["plain"]), **options),

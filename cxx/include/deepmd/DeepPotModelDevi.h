@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "deepmd/DeepPot.h"
@@ -26,14 +27,16 @@ class DeepPotModelDevi {
                     "file_contents has another length than models");
     ensemble_.reset();
     models_.clear();
+    std::vector<DeepPot> opened;  // kept only if they fit together
     std::vector<deepmd_model*> handles;
     for (std::size_t k = 0; k < models.size(); ++k) {
-      models_.emplace_back(models[k], gpu_rank, file_contents.empty() ? std::string() : file_contents[k]);
-      handles.push_back(models_[k].model_.get());
+      opened.emplace_back(models[k], gpu_rank, file_contents.empty() ? std::string() : file_contents[k]);
+      handles.push_back(opened[k].model_.get());
     }
     deepmd_ensemble* created = nullptr;
     detail::check(deepmd_ensemble_new(static_cast<int>(handles.size()), handles.data(), &created));
     ensemble_.reset(created);
+    models_ = std::move(opened);
   }
 
   // Results of each model, from one neighbour list; `more` are the arguments of DeepPot::compute behind box.

@@ -23,7 +23,7 @@ extern "C" {
 #define DP_EXPORT __attribute__((visibility("default")))
 #endif
 
-#define DP_C_API_VERSION 25
+#define DP_C_API_VERSION 27
 
 /* ------------------------------------------------------------------------------------------------ texts and files */
 
@@ -130,7 +130,7 @@ DP_DECLARE_SPIN_ENERGIES(f, float)
 /* -------------------------------------------------------------------------------------- dipoles, polarisabilities */
 
 /* *tensor and *atomic_tensor [n_local][output_dim], zeros where a type is not selected, are allocated here and freed by the
- * caller with free(); *size is the number of their values. global_tensor [output_dim]; force
+ * caller with free() (not by delete[]); *size is the number of their values. global_tensor [output_dim]; force
  * [output_dim][n_atoms][3], virial [output_dim][9] and atomic_virial [output_dim][n_atoms][9]: minus derivatives of each
  * component, as for energies. */
 typedef struct DP_DeepTensor DP_DeepTensor;

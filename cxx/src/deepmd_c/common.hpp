@@ -42,19 +42,24 @@ void guarded(Handle* held, const Work& work) {
   }
 }
 
-// A fact of a model, or `otherwise` if none is open.
+// A fact of a model, or `otherwise` if none is open. An earlier failure stays known.
 template <class Handle, class Value, class Ask>
 Value fact(Handle* held, Value otherwise, const Ask& ask) {
-  Value value = otherwise;
-  guarded(held, [&] { value = ask(held->model); });
-  return value;
+  try {
+    return ask(held->model);
+  } catch (const std::exception& error) {
+    held->failure = error.what();
+    return otherwise;
+  }
 }
 
 template <class Handle>
 const char* type_map_of(Handle* held) {
-  std::string names;
-  guarded(held, [&] { held->model.get_type_map(names); });
-  return text_for_caller(names);
+  return text_for_caller(fact(held, std::string(), [](const auto& model) {
+    std::string names;
+    model.get_type_map(names);
+    return names;
+  }));
 }
 
 inline std::string content_of(const char* bytes, int size) {

@@ -1,4 +1,6 @@
 // Texts, neighbour lists and models of energies.
+#include <limits>
+
 #include "deepmd_c/common.hpp"
 
 struct DP_DeepPot : deepmd_c::Held<deepmd::DeepPot> {};
@@ -31,16 +33,23 @@ void compute(DP_DeepPot* held, const Sizes& n, const Neighbors& neighbors, DP_AT
              const Results<Real>& results) {
   guarded(held, [&] {
     const Atoms<Real> in = atoms_of(held->model, n, coord, atype, cell, fparam, aparam);
+    const bool is_atomic = results.atomic_energy || results.atomic_virial;
+    auto ask = [&](auto&... out) {
+      if (neighbors.is_given) {
+        held->model.compute(out..., in.coord, in.types, in.cell, neighbors.n_ghost, list_of(neighbors.list), neighbors.ago,
+                            in.fparam, in.aparam);
+      } else if (n.n_types != n.n_atoms) {
+        held->model.compute_mixed_type(out..., static_cast<int>(n.n_frames), in.coord, in.types, in.cell, in.fparam, in.aparam);
+      } else {
+        held->model.compute(out..., in.coord, in.types, in.cell, in.fparam, in.aparam);
+      }
+    };
     std::vector<double> energy;
     std::vector<Real> force, virial, atom_energy, atom_virial;
-    if (neighbors.is_given) {
-      held->model.compute(energy, force, virial, atom_energy, atom_virial, in.coord, in.types, in.cell, neighbors.n_ghost,
-                          list_of(neighbors.list), neighbors.ago, in.fparam, in.aparam);
-    } else if (n.n_types != n.n_atoms) {
-      held->model.compute_mixed_type(energy, force, virial, atom_energy, atom_virial, static_cast<int>(n.n_frames), in.coord,
-                                     in.types, in.cell, in.fparam, in.aparam);
+    if (is_atomic) {
+      ask(energy, force, virial, atom_energy, atom_virial);
     } else {
-      held->model.compute(energy, force, virial, atom_energy, atom_virial, in.coord, in.types, in.cell, in.fparam, in.aparam);
+      ask(energy, force, virial);
     }
     give(energy, results.energy), give(force, results.force), give(virial, results.virial);
     give(atom_energy, results.atomic_energy), give(atom_virial, results.atomic_virial);
@@ -60,6 +69,7 @@ const char* DP_ReadFileToChar2(const char* path, int* size) {
   std::string content;
   try {
     deepmd::read_file_to_string(path, content);
+    deepmd::detail::require(content.size() < std::numeric_limits<int>::max(), std::string(path) + " is larger than 2 GB");
     *size = static_cast<int>(content.size());
   } catch (const std::exception& error) {
     content = error.what();
@@ -76,7 +86,7 @@ const char* DP_ReadFileToChar(const char* path) {
   return deepmd_c::text_for_caller("");
 }
 
-void DP_PrintSummary(const char* prefix) { deepmd::DeepPot().print_summary(prefix); }
+void DP_PrintSummary(const char* prefix) { deepmd::DeepPot().print_summary(prefix ? prefix : ""); }
 
 DP_Nlist* DP_NewNlist(int inum, int* ilist, int* numneigh, int** firstneigh) {
   return new DP_Nlist{deepmd::InputNlist(inum, ilist, numneigh, firstneigh)};
