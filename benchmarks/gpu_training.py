@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="narrow nets, little time")
     parser.add_argument("--agreement", action="store_true", help="no timing, as for compute-sanitizer")
     args = parser.parse_args()
+    os.environ.setdefault("DEVICE", "gpu" if torch.cuda.is_available() else "cpu")
     if device.wanted() is None:
         raise SystemExit("no GPU trains here; DEVICE=emulated runs this on the CPU")
     rows = []

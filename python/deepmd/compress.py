@@ -201,7 +201,7 @@ def choose_spectral(bench: Workbench) -> Candidate:
     found_spectra = spectra(model.descriptor, bench.shortest)
     if not found_spectra:
         if bench.options.rank is not None:
-            raise InputError("dp compress --rank: the descriptor has no sums over pairs that a basis could shorten; leave --rank out")
+            raise InputError("dp compress --rank: no sums here that a basis could shorten; leave --rank out")
         log.info("the descriptor has no sums over pairs that a basis could shorten: its tables are exact ones")
         bench.options = replace(bench.options, exact=True)
         return choose_exact(bench)

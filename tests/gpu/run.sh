@@ -18,6 +18,7 @@ PYTHON
 
 say "1/4 agreement on the GPU: random models against the judge, every door on the path cuda"
 unset DEEPMD_GPU
+export DEVICE=gpu
 cd "$root/tests"
 python -m pytest -q -rs python/test_device.py 2>&1 | tee "$out/device.log"
 python -m pytest -q -rs engines/test_agreement.py -k cuda 2>&1 | tee "$out/agreement.log"

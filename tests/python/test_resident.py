@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from deepmd import config
 from deepmd.data import load_systems
+from deepmd.errors import InputError
 from deepmd.nn.nodes import Nodes
 from deepmd.nn.plain import PlainEngine
 from deepmd.nn.resident import Frames, ResidentBatch, ResidentCache, ResidentEngine, chebyshev, why_not
@@ -161,15 +163,30 @@ def test_which_device_a_process_takes(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("DEEPMD_GPU", raising=False)
+    monkeypatch.delenv("DEVICE", raising=False)
+    assert device.wanted() is None  # not before it has been proven on one
+    monkeypatch.setenv("DEVICE", "gpu")
     for local, expected in (("0", 0), ("1", 1), ("3", 1)):
         monkeypatch.setenv("LOCAL_RANK", local)
         assert device.wanted() == torch.device("cuda", expected)
     assert device.gpu_count() == 2
     monkeypatch.setenv("DEVICE", "cpu")
     assert device.wanted() is None and device.gpu_count() == 0
-    monkeypatch.delenv("DEVICE")
+    monkeypatch.setenv("DEVICE", "gpu")
     monkeypatch.setenv("DEEPMD_GPU", "off")
     assert device.wanted() is None
+    monkeypatch.delenv("DEEPMD_GPU")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="finds no GPU"):
+        device.wanted()
+
+
+def test_data_of_changing_types_stay_on_the_cpu():
+    def source(*mixed):
+        return SimpleNamespace(cache=SimpleNamespace(systems=[SimpleNamespace(mixed=one) for one in mixed]))
+
+    assert not device.has_changing_types((source(False, False), None))
+    assert device.has_changing_types((source(False), source(False, True)))
 
 
 def test_one_process_agrees_with_itself():

@@ -351,6 +351,10 @@ class ResidentEngine(AnyEngine):
         super().settle()
         refuse_sharp(self.part)
 
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._recorded.clear()  # the nodes are made anew, and a recorded step reads them where they were
+
 
 class Recorded:
     """The step for batches of one shape as a CUDA graph: inputs are copied to where it reads."""

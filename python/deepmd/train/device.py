@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from deepmd.errors import TrainingError
+from deepmd.errors import InputError, TrainingError
 from deepmd.nn.nodes import Nodes
 from deepmd.nn.plain import AnyEngine
 from deepmd.nn.resident import ResidentCache, ResidentEngine, why_not
@@ -29,9 +29,11 @@ def wanted() -> torch.device | None:
     word = os.environ.get("DEVICE", "").lower()
     if word == "emulated":
         return torch.device("cpu")
-    if word == "cpu" or os.environ.get("DEEPMD_GPU", "") == "off":
+    if word not in ("gpu", "cuda") or os.environ.get("DEEPMD_GPU", "") == "off":
         return None
-    return torch.device("cuda", own_device(torch.cuda.device_count())) if torch.cuda.is_available() else None
+    if not torch.cuda.is_available():
+        raise InputError(f"DEVICE is '{word}', but torch finds no GPU; install a torch for it, or leave DEVICE out")
+    return torch.device("cuda", own_device(torch.cuda.device_count()))
 
 
 def own_device(n_devices: int) -> int:
@@ -47,11 +49,20 @@ def gpu_count() -> int:
 
 
 def work_bytes(device: torch.device) -> int:
-    """Memory for frames: DEEPMD_GPU_MEMORY (MiB), or half of what is free."""
+    """Memory for frames: DEEPMD_GPU_MEMORY (MiB), or half of what is free, divided by the processes that share it."""
     text = os.environ.get("DEEPMD_GPU_MEMORY", "")
     if text.isdigit() and int(text) > 0:
         return int(text) * MEGA
-    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else EMULATED_BYTES
+    if device.type != "cuda":
+        return EMULATED_BYTES
+    local = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    sharing = -(-(int(local) if local.isdigit() else 1) // torch.cuda.device_count())
+    return torch.cuda.mem_get_info(device)[0] // (2 * max(1, sharing))
+
+
+def has_changing_types(sources: tuple[Source | None, ...]) -> bool:
+    """Whether frames of one system differ in their types (`real_atom_types`)."""
+    return any(system.mixed for source in sources if source is not None for system in source.cache.systems)
 
 
 def settle(
@@ -63,8 +74,12 @@ def settle(
     """
     device = wanted()
     if device is None:
+        if torch.cuda.is_available() and os.environ.get("DEVICE", "") == "":
+            log.info("torch finds a GPU; training there is new and is taken with DEVICE=gpu")
         return engine, cpu_words()
-    reason = why_not(model, loss)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    reason = why_not(model, loss) or ("data whose types change with the frame" if has_changing_types(sources) else "")
     if not reason and (engine.nodes is None or not all(part.active for part in engine.nodes.parts)):
         reason = "networks that are not evaluated on nodes"
     if reason:
@@ -77,7 +92,9 @@ def settle(
     try:
         model.to(device)
         moved = ResidentEngine(model, Nodes(model, engine.nodes.parts[0].shortest, engine.nodes.parts[0].n_nodes))
-        caches = [ResidentCache(s.cache, moved.part, device, work_bytes(device)) for s in sources if s is not None]
+        given = [s for s in sources if s is not None]
+        room = work_bytes(device) // len(given)
+        caches = [ResidentCache(s.cache, moved.part, device, room) for s in given]
         own = caches[0].batch(0, [0])
         for _ in range(2):  # the second time as it was recorded
             got, found = _gradient(lambda: moved.differentiate(loss, own, loss.start_lr, parameters), parameters)

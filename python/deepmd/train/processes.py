@@ -114,6 +114,8 @@ class Several(Processes):
         import torch.distributed as dist
 
         self.agree()
+        if not parameters:
+            return
         kind = torch.float64 if any(p.dtype == torch.float64 for p in parameters) else torch.float32
         device = parameters[0].device
         here = torch.tensor([float(p.grad is not None) for p in parameters], dtype=kind, device=device)
@@ -183,14 +185,16 @@ def _is_first_to_tell() -> bool:
 def _number(name: str) -> int:
     text = os.environ.get(name, "")
     if not text.isdigit():
-        raise InputError(f"dp train: the variable {name} is '{text}', expected a number; start with torchrun")
+        raise InputError(
+            f"dp train: the variable {name} is '{text}', expected a number; start with torchrun, or unset WORLD_SIZE"
+        )
     return int(text)
 
 
 @contextlib.contextmanager
 def processes() -> Iterator[Processes]:
     """Those that train together, one alone unless torchrun says more."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":
+    if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
         yield Processes()
         return
     group = _join()

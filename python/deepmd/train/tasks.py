@@ -132,10 +132,16 @@ def build(
     return MultiTrainer(clock, setups, weights)
 
 
+def sharers(models: dict[str, Any], task: str) -> list[list[str]]:
+    """For each place where the task keeps input statistics, the tasks that keep theirs in the same one."""
+    places = {other: {id(one) for one in stat_file.environments(model)} for other, model in models.items()}
+    return [sorted(other for other in places if id(own) in places[other]) for own in stat_file.environments(models[task])]
+
+
 def start_statistics(models: dict[str, Any], batches: dict[str, Any], tasks: dict[str, Any], weights: Any) -> None:
     """Statistics and biases of all tasks, from their files of statistics if those hold all of them, else from data."""
     paths = {task: jdata["training"].get("stat_file") for task, jdata in tasks.items()}
-    shared = {task: [task, sorted(weights.items())] for task in models}
+    shared = {task: [task, sorted(weights.items()), sharers(models, task)] for task in models}
     if all(paths[task] and stat_file.load(paths[task], model, shared[task]) for task, model in models.items()):
         log.info("input statistics and energy bias from %s", ", ".join(dict.fromkeys(paths.values())))
         return

@@ -191,6 +191,9 @@ class Trainer:
         loss, report = setup.engine.differentiate(setup.loss, batch, lr, self.parameters)
         if not math.isfinite(loss):
             raise self._broken(f"the loss is {loss}", batch)
+        own = (p.grad for p in self.parameters if p.grad is not None) if self.group.n > 1 else ()
+        if not all(bool(torch.isfinite(g).all()) for g in own):  # the mean would not tell whose frames they were
+            raise self._broken("the gradient is not finite", batch)
         self.group.average(self.parameters)
         if self.max_norm is not None:
             norm = torch.nn.utils.clip_grad_norm_(self.parameters, float(self.max_norm))
