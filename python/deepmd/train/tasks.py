@@ -135,7 +135,8 @@ def build(
 def sharers(models: dict[str, Any], task: str) -> list[list[str]]:
     """For each place where the task keeps input statistics, the tasks that keep theirs in the same one."""
     places = {other: {id(one) for one in stat_file.environments(model)} for other, model in models.items()}
-    return [sorted(other for other in places if id(own) in places[other]) for own in stat_file.environments(models[task])]
+    own = stat_file.environments(models[task])
+    return [sorted(other for other in places if id(one) in places[other]) for one in own]
 
 
 def start_statistics(models: dict[str, Any], batches: dict[str, Any], tasks: dict[str, Any], weights: Any) -> None:
