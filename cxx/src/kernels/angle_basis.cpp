@@ -192,7 +192,6 @@ DEEPMD_CLONES void tangent_couples(const AngleBasis& basis, const std::vector<Me
 
 std::int64_t angle_sum(const AngleBasis& basis, const PairBatch& batch, double* b) {
   std::int64_t outside = 0;
-#pragma omp parallel for schedule(static) reduction(+ : outside)
   for (int i = 0; i < batch.n_centers; ++i) {
     double* own = b + i * basis.n_columns();
     std::fill(own, own + basis.n_columns(), 0.0);
@@ -205,7 +204,6 @@ std::int64_t angle_sum(const AngleBasis& basis, const PairBatch& batch, double* 
 
 void angle_gradient(const AngleBasis& basis, const PairBatch& batch, const double* h, double* gradient) {
   std::fill(gradient, gradient + 3 * batch.first[batch.n_centers], 0.0);
-#pragma omp parallel for schedule(static)
   for (int i = 0; i < batch.n_centers; ++i) {
     std::vector<Member> members;
     collect(basis, batch, i, members);
@@ -220,7 +218,6 @@ void angle_gradient(const AngleBasis& basis, const PairBatch& batch, const doubl
 }
 
 void angle_tangent(const AngleBasis& basis, const PairBatch& batch, const double* d_gradient, double* d_h) {
-#pragma omp parallel for schedule(static)
   for (int i = 0; i < batch.n_centers; ++i) {
     double* own = d_h + i * basis.n_columns();
     std::fill(own, own + basis.n_columns(), 0.0);

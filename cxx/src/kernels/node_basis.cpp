@@ -171,7 +171,6 @@ inline std::int64_t column(const NodeBasis& basis, int group, int t_j) {
 std::int64_t node_sum(const NodeBasis& basis, const PairBatch& batch, double* b) {
   const std::int64_t stride = basis.n_columns();
   std::int64_t outside = 0;
-#pragma omp parallel for schedule(static) reduction(+ : outside)
   for (int i = 0; i < batch.n_centers; ++i) {
     double* own = b + i * basis.n_rows * stride;
     std::fill(own, own + basis.n_rows * stride, 0.0);
@@ -198,7 +197,6 @@ std::int64_t node_sum(const NodeBasis& basis, const PairBatch& batch, double* b)
 
 void node_gradient(const NodeBasis& basis, const PairBatch& batch, const double* h, double* gradient) {
   const std::int64_t stride = basis.n_columns();
-#pragma omp parallel for schedule(static)
   for (int i = 0; i < batch.n_centers; ++i) {
     double sums[4] = {}, slopes[4] = {};
     const double* own = h + i * basis.n_rows * stride;
@@ -227,7 +225,6 @@ void node_gradient(const NodeBasis& basis, const PairBatch& batch, const double*
 
 void node_tangent(const NodeBasis& basis, const PairBatch& batch, const double* d_gradient, double* d_h) {
   const std::int64_t stride = basis.n_columns();
-#pragma omp parallel for schedule(static)
   for (int i = 0; i < batch.n_centers; ++i) {
     double* own = d_h + i * basis.n_rows * stride;
     std::fill(own, own + basis.n_rows * stride, 0.0);
