@@ -18,7 +18,9 @@ FAST = "velocity all create 20000 4711 mom yes loop geom\nfix move all nve\ntime
 DELETE = f"{FAST}\nrun 5\ndelete_atoms random fraction 0.4 yes all NULL 77"
 DEFORM = f"{FAST}\nfix box all deform 5 x scale 0.97 xy delta 2.5 flip yes"
 SWAP = "fix swap all atom/swap 1 5 29494 1e9 ke no types 1 2"
-BETWEEN = f"{FAST}\nneighbor 0.5 bin\nrun 4\nneigh_modify exclude type 1 2\nrun 2\nneigh_modify exclude none\nrun 3 pre no"
+BETWEEN = (
+    f"{FAST}\nneighbor 0.5 bin\nrun 4\nneigh_modify exclude type 1 2\nrun 2\nneigh_modify exclude none\nrun 3 pre no"
+)
 SELDOM = f"{FAST}\nneigh_modify every 3 delay 0 check no\npair_modify compute no\nrun 7\npair_modify compute yes"
 
 
@@ -36,7 +38,9 @@ def jobs_for(path: str, frames: dict[str, Frame], model: Path) -> list[Job]:
         make_job("seldom", bulk, words, before_run=SELDOM, steps=4),
         make_job("minimise", skewed, words, run="min_style cg\nminimize 0 1e-3 5 15"),
         make_job("excluded", bulk, words, after_style="neigh_modify exclude type 1 2"),
-        dataclasses.replace(make_job("overlay", bulk, words), style=f"hybrid/overlay deepmd {words} lj/cut 4.0", coeff=deepmd),
+        dataclasses.replace(
+            make_job("overlay", bulk, words), style=f"hybrid/overlay deepmd {words} lj/cut 4.0", coeff=deepmd
+        ),
         dataclasses.replace(
             make_job("invisible", bulk, words, before_run=SWAP, steps=3), coeff="pair_coeff * * O NULL",
             masses=[MASSES["O"]] * 2,
@@ -70,12 +74,14 @@ read_data water.data
 pair_style deepmd {models["plain"]} path cuda
 pair_coeff * * O H
 """
-    outcome = run_lammps(f"{begin}run 0\nrun 0\nneigh_modify exclude type 1 1\nrun 0\nneigh_modify exclude none\nrun 0", tmp_path)
+    changes = ("run 0", "run 0", "neigh_modify exclude type 1 1", "run 0", "neigh_modify exclude none", "run 0")
+    outcome = run_lammps(begin + "\n".join(changes), tmp_path)
     assert outcome.status == 0, outcome.output[-2000:]
     lines = [line for line in outcome.output.splitlines() if line.startswith("pair_style deepmd: ")]
     excluded = "pair_style deepmd: LAMMPS makes the neighbor list, since 'neigh_modify exclude' removes pairs"
     assert lines == [f"pair_style deepmd: {FOUND}", excluded, f"pair_style deepmd: {FOUND}"]
-    counts = [int(line.split("=")[1]) for line in outcome.output.splitlines() if line.startswith("Total # of neighbors")]
+    totals = [line for line in outcome.output.splitlines() if line.startswith("Total # of neighbors")]
+    counts = [int(line.split("=")[1]) for line in totals]
     assert counts[0] == counts[1] == counts[3] == 0 < counts[2]
 
 
@@ -83,16 +89,21 @@ def test_reasons_to_leave_the_list_to_lammps(frames, models, run_cases, tmp_path
     write_data(make_job("water", frames["bulk"], "x"), tmp_path / "water.data")
     begin = ["units metal", "box tilt large", f"read_data {tmp_path / 'water.data'}"]
     style, coeff = f"deepmd {models['plain']} path cuda", "pair_coeff * * deepmd O H"
-    bonded = ["units metal", "atom_style bond", "region box block -5 5 -5 5 -5 5", "create_box 2 box bond/types 1 extra/bond/per/atom 2 "
-              "extra/special/per/atom 2", "create_atoms 1 single 0 0 0", "create_atoms 2 single 1 0 0", "create_atoms 2 single 3 1 0",
-              "mass 1 15.999", "mass 2 1.008", f"pair_style {style}", "pair_coeff * * O H"]  # fmt: skip
+    bonded = [
+        "units metal", "atom_style bond", "region box block -5 5 -5 5 -5 5",
+        "create_box 2 box bond/types 1 extra/bond/per/atom 2 extra/special/per/atom 2", "create_atoms 1 single 0 0 0",
+        "create_atoms 2 single 1 0 0", "create_atoms 2 single 3 1 0", "mass 1 15.999", "mass 2 1.008",
+        f"pair_style {style}", "pair_coeff * * O H",
+    ]  # fmt: skip
+    close = ["create_atoms 2 single 1 1 1", "create_atoms 1 single 1 1 1.02"]
     answers = run_cases({
-        "hybrid": [*begin, f"pair_style hybrid/overlay {style} lj/cut 4.0", coeff, "pair_coeff * * lj/cut 0 1", "run 0"],
+        "hybrid": [
+            *begin, f"pair_style hybrid/overlay {style} lj/cut 4.0", coeff, "pair_coeff * * lj/cut 0 1", "run 0",
+        ],
         "bonds": [*bonded, "run 0"],
         "kept bonds": [*bonded, "special_bonds lj/coul 1 1 1", "run 0"],
         "on the CPU": [*begin, f"pair_style deepmd {models['plain']} path fused", "pair_coeff * * O H", "run 0"],
-        "too close": [*begin, f"pair_style {style}", "pair_coeff * * O H", "create_atoms 2 single 1 1 1", "create_atoms 1 single 1 1 1.02",
-                      "run 0"],
+        "too close": [*begin, f"pair_style {style}", "pair_coeff * * O H", *close, "run 0"],
     })  # fmt: skip
     assert "since the style is part of a hybrid style" in answers["hybrid"]["screen"]
     assert "since special_bonds of weight 0 would remove pairs" in answers["bonds"]["screen"]
