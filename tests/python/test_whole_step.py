@@ -140,7 +140,7 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_is_told_later(tmp_path, j
             state["weights"] = [p.detach().clone() for p in self.steps.parameters]
             begin = batch.cache.layouts[batch.shape].fields["label/energy"].begin
             batch.cache.arena.pages[batch.pages[begin // PAGE], begin % PAGE] = np.nan
-            state |= {"whole": self, "origin": batch.origin}
+            state.update(whole=self, origin=batch.origin)
         step(self, number, batch, lr, factor)
 
     monkeypatch.setattr(WholeStep, "step", spoilt)
@@ -172,7 +172,8 @@ def test_recordings_are_few_and_the_least_recently_used_goes():
 
 def test_room_is_rounded_so_that_few_shapes_exist():
     assert [room(n) for n in (0, 1, 8, 9, 64, 65, 128, 129, 200)] == [0, 8, 8, 16, 64, 72, 128, 144, 208]
-    assert len({room(n) for n in range(1, 1001)}) < 45 and all(n <= room(n) <= max(n + 7, n * 9 / 8) for n in range(2000))
+    assert len({room(n) for n in range(1, 1001)}) < 45
+    assert all(n <= room(n) <= max(n + 7, n * 9 / 8) for n in range(2000))
 
 
 def test_places_of_processes(monkeypatch):
