@@ -31,7 +31,7 @@ void PairDeepMD::compute(int eflag, int vflag) {
     check_modifier();
   }
   const double factor = scale_factor();
-  const int missing = adapter_.gather(*atom, *list, fresh);
+  const int missing = adapter_.gather(*atom, neighbor_source(), fresh);
   if (missing >= 0) {
     error->one("pair_deepmd.cpp", __LINE__,
                "pair_style deepmd: " + name_atom(missing) +
@@ -48,6 +48,14 @@ void PairDeepMD::compute(int eflag, int vflag) {
     scatter(factor);
   }
   if (with_deviation) check_deviation();  // ranks without atoms take part
+}
+
+NeighborSource PairDeepMD::neighbor_source() const {
+  if (!finds_neighbors_) return {list, 0.0};
+  // A list that is made some steps after LAMMPS' build must also hold until the next one: atoms that have moved towards each
+  // other by a skin since, and those that will.
+  const double skins = neighbor->ago > 0 ? 2.0 : 1.0;
+  return {nullptr, cutoff_ + skins * neighbor->skin};
 }
 
 bool PairDeepMD::list_is_new() {

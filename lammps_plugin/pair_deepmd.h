@@ -87,7 +87,8 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   void check_surroundings() const;
   GhostView ghost_view() const;
   double ghost_reach() const;
-  void ask_for_ghosts();
+  void ask_for_list();
+  std::string why_lammps_list() const;
   void check_computes() const;
   LAMMPS_NS::Compute* find_compute(const std::string& keyword, const std::string& id) const;
   LAMMPS_NS::Fix* find_temperature_fix() const;
@@ -96,6 +97,7 @@ class PairDeepMD : public LAMMPS_NS::Pair {
 
   // pair_deepmd.cpp: a force call
   bool list_is_new();
+  NeighborSource neighbor_source() const;
   void check_ghost_cutoff() const;
   double scale_factor() const;
   void update_parameters();  // pair_deepmd_parameters.cpp
@@ -145,6 +147,8 @@ class PairDeepMD : public LAMMPS_NS::Pair {
 
   LmpAdapter adapter_;
   bool special_checked_ = false;
+  bool finds_neighbors_ = false;    // the core does, so that LAMMPS makes no list
+  std::string list_printed_;
   bool outside_reported_ = false;
   LAMMPS_NS::bigint last_list_calls_ = -1;
   LAMMPS_NS::bigint last_list_step_ = -1;

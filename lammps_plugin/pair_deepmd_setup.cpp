@@ -207,7 +207,7 @@ void PairDeepMD::init_style() {
   types_printed_ = true;
   // A hybrid style that was read from a restart file has not asked its styles yet how much they communicate.
   if (force->pair != nullptr && force->pair->comm_reverse < comm_reverse) force->pair->comm_reverse = comm_reverse;
-  ask_for_ghosts();
+  ask_for_list();
 }
 
 double PairDeepMD::init_one(int i, int j) {

@@ -104,6 +104,7 @@ deepmd::Request to_request(const deepmd_input& input) {
     frame.list = deepmd::ListView(list.n_centers, list.first, list.index, list.shift);
     frame.list.owners = list.owners;
     frame.list.stamp = list.stamp;
+    frame.list.radius = list.first ? 0 : list.radius;
     request.has_list = true;
   }
   return request;

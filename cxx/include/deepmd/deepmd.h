@@ -127,6 +127,9 @@ typedef struct deepmd_list {
   const int* owners;      /* [n_all] the local atom that each atom is, or is an image of; or NULL */
   uint64_t stamp;         /* from deepmd_new_stamp, a new one whenever the arrays above have changed: then a GPU keeps its
                              copy between calls; 0: it is sent in each call */
+  double radius;          /* if first is NULL, the library finds the pairs: all atoms within this radius (Angstrom, the
+                             cutoff or more) of a local one, ghosts being the only images (no cell). A GPU does so when
+                             the stamp is new, and keeps its list as long as the stamp; the CPU does so in each call */
 } deepmd_list;
 
 /* A number that no earlier call in this process has returned; never 0. */

@@ -91,7 +91,7 @@ class ForceCall : public PassMember<Backend> {
   }
 
   void append_key(std::vector<std::int64_t>& words) const override {
-    words.insert(words.end(), {wants_.bits(), frame_->bucket(), backend_.generation(), address(this), address(frame_), address(cut_.vector)});
+    words.insert(words.end(), {wants_.bits(), frame_->bucket(), frame_->layout(), backend_.generation(), address(this), address(frame_), address(cut_.vector)});
     for (const Chunk& chunk : plan_.chunks) {
       words.push_back(chunk.begin), words.push_back(chunk.end);
       words.insert(words.end(), chunk.first_row.begin(), chunk.first_row.end());
@@ -197,7 +197,7 @@ class ForceCall : public PassMember<Backend> {
     planned_version_ = -1;
     for (;;) {
       try {
-        plan_ = plan_chunks(frame.n_local, frame.types, image_.n_types, frame.list.first, bytes_per_center(), bytes_per_entry(),
+        plan_ = plan_chunks(frame.n_local, frame.types, image_.n_types, frame_->host_first(), bytes_per_center(), bytes_per_entry(),
                             options_.work_bytes);
         reserve_results(frame.n_local, frame_->bucket());
         reserve_work();

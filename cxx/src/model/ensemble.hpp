@@ -33,12 +33,14 @@ class Ensemble {
   };
 
   Model& first() const { return *members_[0].model; }
+  void find_rows(Frame& frame, std::size_t n);
   void evaluate_joined(const Frame& given, const std::vector<Result>& results);
   void evaluate_alone(const Member& member, Frame frame, const Result& result);
 
   std::vector<Member> members_;
   double rcut_;
   Neighbors neighbors_;
+  NeighborList found_;
   std::vector<FusedPotential*> joined_;
   std::vector<DevicePotential*> joined_on_device_;
   std::vector<Result> joined_results_;

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -71,6 +71,7 @@ class Batch:
     found: dict[str, bool]
     origin: str  # system and frames, for messages
     memory: Memory = field(default_factory=lambda: Memory(Room(0)))  # of single frames that are kept themselves
+    padding: ClassVar[None] = None  # all atoms are there
 
     @property
     def centers(self) -> np.ndarray:
@@ -135,6 +136,12 @@ class GraphCache:
             self._bytes -= oldest.n_bytes
             oldest.memory.clear()
         return batch
+
+    def forget(self, system: int, frame: int) -> None:
+        """Drops a frame that is kept elsewhere from now on."""
+        if batch := self._kept.pop((system, frame), None):
+            self._bytes -= batch.n_bytes
+            batch.memory.clear()
 
     def _build(self, system: int, frame: int) -> Batch:
         source = self.systems[system]
