@@ -62,9 +62,17 @@ int LmpAdapter::build_rows(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighLi
   return -1;
 }
 
+bool LmpAdapter::names_owners(const LAMMPS_NS::Atom& atom) {
+  if (owners_stamp_ != list_.stamp) {
+    owners_known_ = find_owners(atom) < 0;
+    owners_stamp_ = list_.stamp;
+  }
+  if (owners_known_) list_.owners = owners_.data();
+  return owners_known_;
+}
+
 int LmpAdapter::find_owners(const LAMMPS_NS::Atom& atom) {
   owners_.clear();
-  if (ghosts_ != GhostView::owners) return -1;
   std::unordered_map<LAMMPS_NS::tagint, int> local;
   for (int k = 0; k < n_local_; ++k) local[atom.tag[to_lammps_[k]]] = k;
   for (int k = 0; k < n_all(); ++k) {
@@ -81,7 +89,7 @@ int LmpAdapter::gather(const LAMMPS_NS::Atom& atom, const NeighborSource& source
     const int missing = source.list ? build_rows(atom, *source.list) : -1;
     if (missing >= 0) return missing;
     list_.radius = source.list ? 0.0 : source.radius * to_angstrom_;
-    const int lost = find_owners(atom);
+    const int lost = ghosts_ == GhostView::owners ? find_owners(atom) : -1;
     if (lost >= 0) return lost;
     list_.stamp = deepmd_new_stamp();
   }

@@ -55,6 +55,10 @@ class LmpAdapter {
   /// Input for deepmd_evaluate; it points into this object and lives until the next gather.
   deepmd_input input() const;
 
+  /// On one rank: whether each visible ghost is the image of a visible local atom. Then input() tells which, until the next
+  /// gather. After gather.
+  bool names_owners(const LAMMPS_NS::Atom& atom);
+
   /// Whether bonds of weight 0 (special_flag [4] of LAMMPS' neighbor lists) keep visible pairs off the list. After gather.
   bool loses_bonded_pairs(const LAMMPS_NS::Atom& atom, const int* special_flag) const;
 
@@ -84,7 +88,9 @@ class LmpAdapter {
   std::vector<double> spins_;      // [n_all][3] Bohr magnetons
   std::vector<int64_t> first_;     // [n_local + 1], [n_all + 1] if ghosts have rows
   std::vector<int> index_;         // [last of first]
-  std::vector<int> owners_;        // [n_all], empty if the model does not ask
+  std::vector<int> owners_;        // [n_all], empty if nobody asks
+  uint64_t owners_stamp_ = 0;      // of the list whose owners_ these are
+  bool owners_known_ = false;
   deepmd_list list_{};
 };
 

@@ -38,13 +38,15 @@ void PairDeepMD::compute(int eflag, int vflag) {
                    " has a type of the model but no row in the neighbor list; map its type to NULL");
   }
   update_parameters();
+  comparison_.is_done = false;
   const bool with_deviation = deviation_due() || (deviation_asked_ != 0 && models_.size() > 1);
   if (adapter_.n_local() > 0) {
     Wanted wanted;
     wanted.virial = vflag_global != 0 || with_deviation;
     wanted.atom_energy = eflag_atom != 0;
     wanted.atom_virial = vflag_atom != 0 || cvflag_atom != 0;
-    evaluate(with_deviation ? models_.size() : 1, wanted);
+    wanted.comparison = with_deviation && compares_in_core();
+    evaluate(with_deviation && !wanted.comparison ? models_.size() : 1, wanted);
     scatter(factor);
   }
   if (with_deviation) check_deviation();  // ranks without atoms take part
@@ -126,9 +128,13 @@ void PairDeepMD::evaluate(size_t n_models, const Wanted& wanted) {
     results_[0].atom_virial.resize(9 * n_all);
     outputs_[0].atom_virial = results_[0].atom_virial.data();
   }
-  const deepmd_status status =
-      deepmd_ensemble_evaluate(ensemble_.get(), &input, static_cast<int>(n_models), outputs_.data());
-  if (status != DEEPMD_OK) fail_evaluation(status);
+  if (wanted.comparison) {
+    compare_in_core(input);
+  } else {
+    const deepmd_status status =
+        deepmd_ensemble_evaluate(ensemble_.get(), &input, static_cast<int>(n_models), outputs_.data());
+    if (status != DEEPMD_OK) fail_evaluation(status);
+  }
   if (n_outside > 0) report_outside(n_outside);
 }
 

@@ -27,6 +27,14 @@ struct Wanted {
   bool virial = false;
   bool atom_energy = false;
   bool atom_virial = false;
+  bool comparison = false;  // the core evaluates all models and compares their forces
+};
+
+/// How far the models disagree, where the core has compared them, in core units.
+struct CoreComparison {
+  bool is_done = false;
+  deepmd_deviation found;
+  double largest_force = 0.0;
 };
 
 /// What one model says about this rank's atoms, in core units.
@@ -113,6 +121,11 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   // pair_deepmd_deviation.cpp: how far several models disagree
   bool deviation_due() const;
   void check_deviation();
+  bool compares_in_core();
+  bool wants_deviations_of_atoms() const;
+  void compare_in_core(const deepmd_input& input);
+  double compared_row(DeviationRow* row);
+  double collected_row(DeviationRow* row);
   void collect_forces();
   double compute_row(deepmd_deviation_input input, DeviationRow* row);
   deepmd_spread reduce(const deepmd_spread& mine) const;
@@ -148,6 +161,7 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   LmpAdapter adapter_;
   bool special_checked_ = false;
   bool finds_neighbors_ = false;    // the core does, so that LAMMPS makes no list
+  bool models_find_neighbors_ = false;
   std::string list_printed_;
   bool outside_reported_ = false;
   LAMMPS_NS::bigint last_list_calls_ = -1;
@@ -158,6 +172,7 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   std::vector<double> aparam_;       // [n_local][dim_aparam]
   std::vector<ModelResult> results_;   // [n_models]
   std::vector<deepmd_output> outputs_;
+  CoreComparison comparison_;
 
   DeviationFile deviation_file_;                // open on the first rank
   std::unique_ptr<FrameWriter> frame_writer_;   // on the first rank, null: no selection

@@ -79,7 +79,7 @@ std::string PairDeepMD::why_lammps_list() const {
 
 void PairDeepMD::ask_for_list() {
   finds_neighbors_ = false;
-  if (models_find_neighbors(models_) && ghost_view() == GhostView::plain) {
+  if (models_find_neighbors_ && ghost_view() == GhostView::plain) {
     const std::string reason = why_lammps_list();
     finds_neighbors_ = reason.empty();
     const std::string words = finds_neighbors_ ? "the GPU finds the neighbors, LAMMPS makes no list for this style"

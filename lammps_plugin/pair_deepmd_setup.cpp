@@ -70,6 +70,7 @@ void PairDeepMD::open_models() {
       models_.push_back(open_shared_model({path, settings_.selftest, settings_.path, precision, "short_range", node}, world));
     }
     ensemble_ = make_ensemble(models_);
+    models_find_neighbors_ = models_find_neighbors(models_);
     read_model_facts();
   } catch (const SettingsError& problem) {
     close_models();

@@ -147,7 +147,7 @@ def with_ghosts(frame: Frame, reach: float) -> Ghosts:
 
 
 def core_with_ghosts(case: Case, folder: Path, path: str = "auto", has_rows: bool = True) -> Results:
-    """As an MD engine calls: ghosts carry the periodicity, their shares go back to the owners; with a list or without."""
+    """As an MD engine calls: ghosts carry the periodicity, their shares go to the owners; with a list or without."""
     from deepmd.core import Model
 
     model, results = Model(str(case.path), path=path), {}

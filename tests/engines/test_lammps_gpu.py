@@ -112,3 +112,46 @@ def test_reasons_to_leave_the_list_to_lammps(frames, models, run_cases, tmp_path
         assert answers[name]["error"] is None, answers[name]
     assert "the neighbor" not in answers["on the CPU"]["screen"].replace("neighbor list info", "")
     assert "are 0.02 Angstrom apart" in answers["too close"]["error"]
+
+
+def test_deviations_of_atoms_come_down_where_they_are_asked_for(frames, models, tmp_path) -> None:
+    """With a fix that wants them, with selected frames, and the same rows in the file without."""
+    paths = " ".join(str(models[name]) for name in ("plain", "other", "third"))
+    values = 'print "$(v_s:%.12g) $(c_d[4]:%.12g) $(c_d[7]:%.12g)" file values'
+    results = {}
+    for path in ("fused", "cuda"):
+        write_data(make_job("water", frames["bulk"], "x"), tmp_path / "water.data")
+        script = f"""
+units metal
+box tilt large
+read_data water.data
+pair_style deepmd {paths} path {path} out_freq 2 out_file {path}.out relative 1.0 select 0.0 100.0 {path}.extxyz
+pair_coeff * * O H
+fix a all pair 2 deepmd devi_f 1
+compute d all pair deepmd
+compute m all reduce max f_a
+variable s equal c_m
+fix move all nve
+timestep 0.0002
+thermo_style custom step pe c_m c_d[4]
+run 4
+{values}_{path}
+pair_style deepmd {paths} path {path} out_freq 2 out_file {path}_plain.out
+pair_coeff * * O H
+unfix a
+uncompute m
+thermo_style custom step pe
+run 2
+"""
+        outcome = run_lammps(script, tmp_path)
+        assert outcome.status == 0, outcome.output[-3000:]
+        files = (f"{path}.out", f"{path}_plain.out", f"values_{path}")
+        results[path] = [np.loadtxt(tmp_path / name) for name in files]
+        rows = (tmp_path / f"{path}.extxyz").read_text().split("\n")
+        results[path].append(np.array([line.split()[-1] for line in rows if line[:2] in ("O ", "H ")], dtype=float))
+    for one, other in zip(results["fused"], results["cuda"], strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-6, atol=1e-12)
+    largest, in_file, absolute = results["cuda"][2]
+    assert largest == pytest.approx(in_file)
+    assert absolute > largest
+    assert len(results["cuda"][0]) == 3 and len(results["cuda"][3]) == 3 * len(frames["bulk"].types)

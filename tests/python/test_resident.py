@@ -73,13 +73,15 @@ def compare(jdata: dict, limit: float) -> None:
     value, report = PlainEngine(model).differentiate(loss, source.cache.batch(0, frames), 1e-3, parameters)
     expected = [p.grad for p in parameters]
     engine, cache = resident(model, source)
-    got, own = engine.differentiate(loss, cache.batch(0, frames), 1e-3, parameters)
-    assert got == pytest.approx(value, rel=limit) and own == pytest.approx(report, rel=limit)
-    for parameter, other in zip(parameters, expected, strict=True):
-        assert (parameter.grad is None) == (other is None)
-        if other is not None:
-            largest = float(other.abs().max()) + 1e-12
-            assert float((parameter.grad - other).abs().max()) <= limit * max(largest, 1.0)
+    for written_out in {engine.written_out, False}:
+        engine.written_out = written_out
+        got, own = engine.differentiate(loss, cache.batch(0, frames), 1e-3, parameters)
+        assert got == pytest.approx(value, rel=limit) and own == pytest.approx(report, rel=limit)
+        for parameter, other in zip(parameters, expected, strict=True):
+            assert (parameter.grad is None) == (other is None)
+            if other is not None:
+                largest = float(other.abs().max()) + 1e-12
+                assert float((parameter.grad - other).abs().max()) <= limit * max(largest, 1.0)
 
 
 def resident(model, source, shortest: float = 0.7, budget: int = 1 << 30):

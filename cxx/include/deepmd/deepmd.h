@@ -263,6 +263,14 @@ DEEPMD_API void deepmd_deviation_input_init(deepmd_deviation_input* input);
 DEEPMD_API void deepmd_deviation_init(deepmd_deviation* deviation);
 DEEPMD_API deepmd_status deepmd_deviation_compute(const deepmd_deviation_input* input, deepmd_deviation* deviation);
 
+/* Evaluates all models of an ensemble and says how far they disagree about the local atoms; `output` is for the answers of
+ * model 0, levels as above. Ghosts need owners in the list, which get their shares of the forces first; so this is for one
+ * rank. deviation->atoms may be NULL; *largest_force (may be NULL) is the largest absolute deviation of a force. Models that
+ * run on a GPU are compared there, and only what is asked for comes down. */
+DEEPMD_API deepmd_status deepmd_ensemble_compare(deepmd_ensemble* ensemble, const deepmd_input* input, double relative,
+                                                 double relative_v, deepmd_output* output, deepmd_deviation* deviation,
+                                                 double* largest_force);
+
 /* The same formulas for any quantity: n_groups groups of `width` numbers (3 for forces, 1 for virials). */
 typedef struct deepmd_model_values {
   size_t size;

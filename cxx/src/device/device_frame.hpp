@@ -20,7 +20,7 @@ class DeviceFrame {
   DeviceFrame(Backend& backend, int n_types)
       : backend_(backend), n_types_(n_types), header_(backend), positions_(backend), types_(backend), index_(backend),
         index_shift_(backend), first_(backend), neighbor_(backend), shift_(backend), run_(backend), count_(backend),
-        turned_first_(backend), turned_entry_(backend), scanner_(backend), search_(backend), staged_header_(backend), staged_positions_(backend) {}
+        turned_first_(backend), turned_entry_(backend), owner_(backend), image_first_(backend), image_(backend), scanner_(backend), search_(backend), staged_header_(backend), staged_positions_(backend) {}
 
   // Atoms are handled in numbers that are multiples of this, so that a recorded call serves while ghosts come and go.
   static constexpr std::int64_t kBucket = 1024;
@@ -38,6 +38,7 @@ class DeviceFrame {
     std::memcpy(staged_positions_.reserve(3 * bucket_), frame.positions, static_cast<std::size_t>(3 * n_all) * sizeof(double));
     if (!is_known(frame)) renew_list(frame);
     host_first_ = frame.list.has_rows() ? frame.list.first : search_.host_first().data();
+    if (frame.list.owners && images_version_ != version_) find_images(frame);
   }
 
   // Enqueues what each call needs.
@@ -49,7 +50,7 @@ class DeviceFrame {
   std::int64_t version() const { return version_; }  // of list and types
   std::int64_t bucket() const { return bucket_; }    // at least n_all
   // What a recorded call depends on besides.
-  std::int64_t layout() const { return has_shift_; }
+  std::int64_t layout() const { return has_shift_ + 2 * (n_images_ > 0); }
   // [n_local + 1] where rows begin, while the frame that was taken lives.
   const std::int64_t* host_first() const { return host_first_; }
   const FrameHeader* header() const { return header_.data(); }
@@ -57,9 +58,13 @@ class DeviceFrame {
   const int* types() const { return types_.data(); }
   DeviceList list() const { return {first_.data(), neighbor_.data(), has_shift_ ? shift_.data() : nullptr, run_.data()}; }
   TurnedList turned() const { return {turned_first_.data(), turned_entry_.data()}; }
+  // Of each local atom the ghosts that are images of it, counted from the first ghost; null if there are none. Known after a
+  // frame whose list has owners.
+  TurnedList images() const { return n_images_ > 0 ? TurnedList{image_first_.data(), image_.data()} : TurnedList(); }
   std::int64_t bytes() const {
     return positions_.bytes() + types_.bytes() + index_.bytes() + index_shift_.bytes() + first_.bytes() + neighbor_.bytes() +
-           shift_.bytes() + run_.bytes() + count_.bytes() + turned_first_.bytes() + turned_entry_.bytes() + scanner_.bytes() + search_.bytes();
+           shift_.bytes() + run_.bytes() + count_.bytes() + turned_first_.bytes() + turned_entry_.bytes() + owner_.bytes() +
+           image_first_.bytes() + image_.bytes() + scanner_.bytes() + search_.bytes();
   }
 
  private:
@@ -130,6 +135,23 @@ class DeviceFrame {
     backend_.launch(SortSeen{n_all, turned()}, (n_all + kThreads - 1) / kThreads);
   }
 
+  void find_images(const Frame& frame) {
+    const std::int64_t n = frame.n_local, n_blocks = (frame.n_ghost + kThreads - 1) / kThreads;
+    n_images_ = frame.n_ghost;
+    if (n_images_ > 0) {
+      send_array(owner_, frame.list.owners + n, n_images_);
+      count_.reserve(n), image_first_.reserve(n + 1), image_.reserve(n_images_);
+      const TurnedList found{image_first_.data(), image_.data()};
+      backend_.clear(count_.data(), n * static_cast<std::int64_t>(sizeof(int)));
+      backend_.launch(CountSeen{n_images_, owner_.data(), count_.data()}, n_blocks);
+      scanner_.scan(n, count_.data(), image_first_.data());
+      backend_.launch(FillSeen{n_images_, owner_.data(), count_.data(), found}, n_blocks);
+      backend_.launch(SortSeen{n, found}, (n + kThreads - 1) / kThreads);
+      backend_.wait();
+    }
+    images_version_ = version_;
+  }
+
   template <class T>
   void send_array(Buffer<T, Backend>& to, const T* from, std::int64_t n) {
     to.reserve(n);
@@ -144,6 +166,8 @@ class DeviceFrame {
   Buffer<std::int64_t, Backend> first_;
   Buffer<int, Backend> neighbor_, shift_, run_, count_;
   Buffer<std::int64_t, Backend> turned_first_, turned_entry_;
+  Buffer<int, Backend> owner_;
+  Buffer<std::int64_t, Backend> image_first_, image_;
   Scanner<Backend> scanner_;
   PairSearch<Backend> search_;
   Staging<FrameHeader, Backend> staged_header_;
@@ -153,6 +177,7 @@ class DeviceFrame {
   std::uint64_t stamp_ = 0;
   std::int64_t version_ = 0, bucket_ = 0;
   int n_local_ = -1;
+  std::int64_t images_version_ = -1, n_images_ = 0;
   double radius_ = 0;
   bool has_shift_ = false;
 };

@@ -83,20 +83,33 @@ class OnDevice : public DevicePotential {
   }
 
   void evaluate_together(const Frame& frame, DevicePotential* const* models, int n, const Result* results) override {
+    const std::vector<device::FrameStatus> status = run(frame, models, n, results, nullptr);
+    for (int k = 0; k < n; ++k) {
+      if (status[static_cast<std::size_t>(k)].is_outside) static_cast<OnDevice*>(models[k])->fall_back(frame, results[k]);
+    }
+  }
+
+  bool compare_together(const Frame& frame, DevicePotential* const* models, int n, const Result* results,
+                        device::Comparison* comparison) override {
+    const std::vector<device::FrameStatus> status = run(frame, models, n, results, comparison);
+    return std::none_of(status.begin(), status.end(), [](const device::FrameStatus& found) { return found.is_outside; });
+  }
+
+ private:
+  std::vector<device::FrameStatus> run(const Frame& frame, DevicePotential* const* models, int n, const Result* results,
+                                       device::Comparison* comparison) {
     std::vector<device::Engine*> engines;
     for (int k = 0; k < n; ++k) engines.push_back(static_cast<OnDevice*>(models[k])->engine_);
     std::vector<device::FrameStatus> status(static_cast<std::size_t>(n));
     crossing([&](std::string* problem) {
-      return border_->evaluate(engines.data(), n, frame, results, status.data(), problem);
+      return border_->evaluate(engines.data(), n, frame, results, status.data(), comparison, problem);
     });
-    for (int k = 0; k < n; ++k) {
-      const device::FrameStatus& found = status[static_cast<std::size_t>(k)];
+    for (const device::FrameStatus& found : status) {
       if (found.is_too_close) refuse_close_pairs(with_rows(frame));
-      if (found.is_outside) static_cast<OnDevice*>(models[k])->fall_back(frame, results[k]);
     }
+    return status;
   }
 
- private:
   template <class Real>
   void open(EnergyTree tree, PairBasis basis) {
     const FusedPlan<Real> plan(std::move(tree), std::move(basis), Isa::baseline);

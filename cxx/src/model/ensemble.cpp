@@ -95,12 +95,16 @@ void Ensemble::evaluate(const Request& request, const std::vector<Result>& resul
   }
   Request filled = request;
   first().complete(filled, neighbors_);
-  find_rows(filled.frame, results.size());
-  evaluate_joined(filled.frame, results);
+  evaluate_completed(filled.frame, results);
+}
+
+void Ensemble::evaluate_completed(Frame& frame, const std::vector<Result>& results) {
+  find_rows(frame, results.size());
+  evaluate_joined(frame, results);
   for (std::size_t k = 0; k < results.size(); ++k) {
     if (members_[k].is_joined) continue;
     try {
-      evaluate_alone(members_[k], filled.frame, results[k]);
+      evaluate_alone(members_[k], frame, results[k]);
     } catch (const Error& e) {
       if (k == 0 || e.status() == DEEPMD_ERROR_GEOMETRY) throw;
       throw Error(e.status(), text("model ", members_[k].model->path(), ": ", e.what()));

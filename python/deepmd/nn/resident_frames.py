@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ class Shape:
 
     @property
     def n(self) -> int:
-        return sum(self.counts)
+        """Atoms, the last of which is nobody in any frame."""
+        return sum(self.counts) + 1
 
 
 @dataclass
@@ -100,11 +102,10 @@ class Loaded:
     def n_frames(self) -> int:
         return self.tensors["mask"].shape[0]
 
-    @property
+    @cached_property
     def padding(self) -> Tensor:
         """What a mean over all atoms, those that are not there included, has to be multiplied with."""
-        mask = self.tensors["mask"]
-        return mask.numel() / self.tensors["label/atoms_per_frame"].sum()
+        return self.tensors["mask"].numel() / self.tensors["label/atoms_per_frame"].sum()
 
     def tensor(self, name: str) -> Tensor:
         value = self.tensors[f"label/{name}"]
@@ -333,7 +334,7 @@ def lay_out(batch: Batch, parts: list[OnNodes], needs: Needs) -> dict[str, Tenso
     counts, slots, received = needs.rooms()
     begins = np.concatenate([[0], np.cumsum(counts)])
     place = begins[batch.types] + rank_within(batch.types)
-    n_all = int(begins[-1])
+    n_all = int(begins[-1]) + 1
 
     def spread(value: np.ndarray) -> Tensor:
         """[n, ...] -> [N, ...]"""
