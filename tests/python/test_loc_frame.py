@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import checks
@@ -11,8 +12,10 @@ import pytest
 import torch
 from deepmd.errors import InputError
 from deepmd.nn.frames import evaluate, find_pairs
+from deepmd.nn.layers import load_into
 from deepmd.nn.model import build, deserialize
 from deepmd.train import checkpoint
+from reference.peer_loc_frame import FRAMES, SECTION
 from reference.tiny_descriptors import input_of
 from reference.tiny_models import make_frames
 from training_runs import make_input, run
@@ -150,3 +153,43 @@ def test_training_lowers_the_loss_and_fills_statistics(tmp_path, tiny_system):
 def test_what_is_wrong_is_told(key, value, words):
     with pytest.raises(InputError, match=words):
         input_of({**PLAIN, key: value})
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return np.load(Path(__file__).resolve().parents[1] / "data" / "loc_frame" / "frames.npz")
+
+
+@pytest.fixture(scope="module")
+def peers_model(golden):
+    """The model of the goldens."""
+    model = build(input_of(SECTION["descriptor"], fitting=SECTION["fitting_net"])).eval()
+    model.descriptor.davg.copy_(torch.from_numpy(golden["weights.descrpt_attr/t_avg"]))
+    model.descriptor.dstd.copy_(torch.from_numpy(golden["weights.descrpt_attr/t_std"]))
+    load_into(model.fitting.bias_atom_e, golden["weights.fitting_attr/t_bias_atom_e"])
+    for t, network in enumerate(model.fitting.networks):
+        for name, layer in zip(("layer_0", "layer_1", "final_layer"), network.layers, strict=True):
+            for own, theirs in (("w", "matrix"), ("b", "bias"), *((("idt", "idt"),) if layer.has_idt else ())):
+                load_into(getattr(layer, own), golden[f"weights.{name}_type_{t}/{theirs}"])
+    return model
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_deepmd_kit_says_the_same(peers_model, golden, frame):
+    positions, types = golden[f"{frame}.coord"], golden[f"{frame}.atype"]
+    cell = golden[f"{frame}.cell"] if f"{frame}.cell" in golden else None
+    call = evaluator(peers_model)
+    found = call(positions, types, cell, cell is not None)
+    np.testing.assert_allclose(found["atom_energy"], golden[f"{frame}.atom_energy"][:, 0], rtol=0, atol=1e-9)
+    away = np.abs(found["forces"] - golden[f"{frame}.force"]).max()
+    if cell is None:
+        assert away < 1e-9
+        np.testing.assert_allclose(found["virial"], golden[f"{frame}.virial"].reshape(3, 3), rtol=0, atol=1e-9)
+        return
+    assert away > 0.01  # what it calls forces of a periodic frame is no derivative of its energy; ours is
+    for i, a in ((0, 0), (4, 2)):
+        moved = [positions.copy() for _ in range(2)]
+        for one, step in zip(moved, (1e-4, -1e-4), strict=True):
+            one[i, a] += step
+        ends = [float(call(one, types, cell, True)["energy"]) for one in moved]
+        assert found["forces"][i, a] == pytest.approx((ends[1] - ends[0]) / 2e-4, abs=1e-5)
