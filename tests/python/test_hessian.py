@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import test_composite as composite
 import test_pairwise as pairwise
+import torch
 from deepmd import test as dp_test
 from deepmd.data import System, write_system
 from deepmd.data.graph import GraphCache
@@ -167,3 +169,17 @@ def test_a_model_trained_on_them_gives_them_and_is_tested_on_them(tiny, tmp_path
     np.testing.assert_allclose(np.loadtxt(tmp_path / "d.h.out")[:, 1], found[3].ravel(), rtol=1e-12)
     os.remove(folder / "set.000" / "hessian.npy")
     assert "hessian" not in dp_test.main(args)  # as every other label that is not there
+
+
+@pytest.mark.parametrize("name", ["set", "dpa2"])
+def test_the_second_derivatives_of_the_peer(name, tmp_path):
+    folder = Path(__file__).resolve().parents[1] / "data" / "checkpoints"
+    payload, data = torch.load(folder / f"{name}.pt", weights_only=True), np.load(folder / "hessian.npz")
+    payload["model"]["_extra_state"]["model_params"]["hessian_mode"] = True
+    torch.save(payload, tmp_path / "model.ckpt.pt")
+    model = DeepPot(tmp_path / "model.ckpt.pt")
+    assert model.has_hessian
+    for kind, cell in (("bulk", data["cell"]), ("molecule", None)):
+        found, expected = model.eval(data["positions"], cell, data["types"])[3][0], data[f"{name}.{kind}"]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
+        assert np.abs(expected).max() > 0.01
