@@ -160,6 +160,7 @@ SharedModelInfo describe_ensemble(const deepmd_ensemble* ensemble) {
   info.min_pair_distance = raw.min_pair_distance;
   info.passes_messages = raw.passes_messages != 0;
   info.receptive_field = raw.receptive_field;
+  info.aparam_of_ghosts = raw.aparam_of_ghosts != 0;
   info.modifier = raw.modifier;
   info.ewald_beta = raw.ewald_beta;
   return info;

@@ -62,6 +62,7 @@ struct SharedModelInfo {
   double min_pair_distance = 0.0;
   bool passes_messages = false;
   double receptive_field = 0.0;  // Angstrom
+  bool aparam_of_ghosts = false;
   std::string modifier;          // what others add to the energies, "" for nothing
   double ewald_beta = 0.0;       // 1/Angstrom, of the modifier
 };

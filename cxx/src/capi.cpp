@@ -98,6 +98,7 @@ deepmd::Request to_request(const deepmd_input& input) {
   frame.fparam = input.fparam;
   frame.aparam = input.aparam;
   frame.spins = input.spins;
+  frame.ghost_aparam = input.ghost_aparam;
   request.pbc = input.pbc;
   if (input.list) {
     const auto list = read_struct(input.list, with_size<deepmd_list>(), "list");
@@ -192,6 +193,7 @@ deepmd_status deepmd_model_info(const deepmd_model* model, deepmd_info* info) {
     all.n_sel_types = static_cast<int>(metadata.output.sel_types.size());
     all.modifier = metadata.modifier.c_str();
     all.ewald_beta = metadata.ewald_beta;
+    all.aparam_of_ghosts = metadata.has_fragments();
     std::memcpy(info, &all, all.size);
   });
 }

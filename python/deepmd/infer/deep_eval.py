@@ -208,8 +208,8 @@ class DeepEval:
         if n_outside > 0:
             self._has_warned = True
             log.warning(
-                "%s: %d pairs of atoms are closer than the range of the embedding's table; the network itself answers "
-                "for them, and this is not reported again",
+                "%s: %d pairs of atoms or couples of neighbours are outside of the range of the embedding's table; the "
+                "network itself answers for them, and this is not reported again",
                 self.model_path,
                 n_outside,
             )
