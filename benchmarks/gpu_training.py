@@ -2,6 +2,7 @@
 
     python benchmarks/gpu_training.py                   the standard water nets, batches of 1 and 4
     DEVICE=emulated python benchmarks/gpu_training.py --quick    what of it a machine without a GPU can run
+    DEVICE=emulated python benchmarks/gpu_training.py --count    operations and bytes of a step, and the time predicted
 
 The step is the whole one: batch, prediction, loss, way back, optimiser. Weights are random, which changes no time.
 """
@@ -12,7 +13,9 @@ import argparse
 import os
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 from deepmd import config
@@ -23,7 +26,10 @@ from deepmd.train.processes import Processes
 from deepmd.train.trainer import Trainer
 from harness import table
 from inputs import HERE
+from torch.utils._python_dispatch import TorchDispatchMode
 
+MICROSECONDS = 2.0  # assumed for a small kernel within a CUDA graph, on an H100, its successor waiting for it
+BYTES_PER_SECOND = 2.5e12  # assumed
 TARGET = ">= 2,500 samples/s at batch 1 (one H100 or H200)"
 
 
@@ -49,7 +55,9 @@ def trainer_of(jdata: dict) -> Trainer:
     """A training that is ready for its first step, where `deepmd.train.device` puts it."""
     jdata = config.normalise(config.upgrade(jdata)[0])
     systems = load_systems(jdata["training"]["training_data"]["systems"], jdata["model"]["type_map"], None)
-    return Trainer(assemble.assemble(jdata, systems, None, Origin(), 0.7, Processes())[0])
+    trainer = Trainer(assemble.assemble(jdata, systems, None, Origin(), 0.7, Processes())[0])
+    trainer.begin()
+    return trainer
 
 
 def gradient_error(folder: Path, precision: str, quick: bool) -> float:
@@ -69,13 +77,57 @@ def gradient_error(folder: Path, precision: str, quick: bool) -> float:
 def seconds_per_step(trainer: Trainer, seconds: float) -> float:
     """After every frame has been laid out and each shape recorded."""
     group, training = Processes(), trainer.setup.training
-    for _ in range(3 * int(training.sampler.n_batches.sum())):
-        trainer.train_step(training.next(group), 1e-3)
+    for _ in range(6 * int(training.sampler.n_batches.sum())):
+        trainer.take_step(training.next(group), 1e-3, False)
+    trainer.finish_steps()
     n, begin = 0, time.perf_counter()
     while time.perf_counter() < begin + seconds:
-        trainer.train_step(training.next(group), 1e-3)
+        trainer.take_step(training.next(group), 1e-3, False)
         n += 1
+    trainer.finish_steps()
     return (time.perf_counter() - begin) / n
+
+
+NO_WORK = ("view", "t", "transpose", "expand", "unsqueeze", "squeeze", "slice", "select", "detach", "alias", "permute",
+           "as_strided", "split", "split_with_sizes", "unbind", "_reshape_alias", "_unsafe_view", "empty", "empty_like",
+           "empty_strided", "new_empty", "new_empty_strided", "lift_fresh", "unflatten")  # fmt: skip
+
+
+class Operations(TorchDispatchMode):
+    """Counts what torch is asked to do, without views and the like, and the bytes that it takes in and puts out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Counter[str] = Counter()
+        self.n_bytes = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        name = function._schema.name.removeprefix("aten::")
+        if name not in NO_WORK:
+            self.names[name] += 1
+            self.n_bytes += sum(one.nbytes for one in tensors_of([args, found]))
+        return found
+
+
+def tensors_of(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [one for part in value for one in tensors_of(part)] if isinstance(value, list | tuple) else []
+
+
+def print_count(folder: Path, batch: int, precision: str) -> None:
+    """Operations of one step; on a GPU each is one kernel, sometimes two."""
+    trainer = trainer_of(make_input(folder, batch, precision, False))
+    own = trainer.setup.training.next(Processes())
+    trainer.take_step(own, 1e-3, True)
+    with Operations() as counted:
+        trainer.whole._both(own)
+    n, megabytes = sum(counted.names.values()), counted.n_bytes / 1e6
+    micro = n * MICROSECONDS + megabytes * 1e6 / BYTES_PER_SECOND * 1e6
+    print(f"{precision}, {batch} frames of {own.n_atoms // own.n_frames} atoms: {n} operations, {megabytes:.0f} MB")
+    print("  " + ", ".join(f"{name} {k}" for name, k in counted.names.most_common(16)))
+    print(f"  predicted, not measured: {micro:.0f} us a step, {1e6 * batch / micro:.0f} samples/s")
 
 
 def main() -> None:
@@ -83,6 +135,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--seconds", type=float, default=5.0, help="for each row")
     parser.add_argument("--quick", action="store_true", help="narrow nets, little time")
+    parser.add_argument("--count", action="store_true", help="no timing: operations and bytes of a step")
     parser.add_argument("--agreement", action="store_true", help="no timing, as for compute-sanitizer")
     args = parser.parse_args()
     os.environ.setdefault("DEVICE", "gpu" if torch.cuda.is_available() else "cpu")
@@ -91,6 +144,10 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for precision in ("float64", "float32"):
+            if args.count:
+                for batch in args.batch:
+                    print_count(Path(folder), batch, precision)
+                continue
             error = f"{gradient_error(Path(folder), precision, args.quick):.1e}"
             for batch in [] if args.agreement else args.batch:
                 trainer = trainer_of(make_input(Path(folder), batch, precision, args.quick))

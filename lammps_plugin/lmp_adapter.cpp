@@ -62,9 +62,17 @@ int LmpAdapter::build_rows(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighLi
   return -1;
 }
 
+bool LmpAdapter::names_owners(const LAMMPS_NS::Atom& atom) {
+  if (owners_stamp_ != list_.stamp) {
+    owners_known_ = find_owners(atom) < 0;
+    owners_stamp_ = list_.stamp;
+  }
+  if (owners_known_) list_.owners = owners_.data();
+  return owners_known_;
+}
+
 int LmpAdapter::find_owners(const LAMMPS_NS::Atom& atom) {
   owners_.clear();
-  if (ghosts_ != GhostView::owners) return -1;
   std::unordered_map<LAMMPS_NS::tagint, int> local;
   for (int k = 0; k < n_local_; ++k) local[atom.tag[to_lammps_[k]]] = k;
   for (int k = 0; k < n_all(); ++k) {
@@ -75,12 +83,13 @@ int LmpAdapter::find_owners(const LAMMPS_NS::Atom& atom) {
   return -1;
 }
 
-int LmpAdapter::gather(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighList& list, bool list_is_new) {
+int LmpAdapter::gather(const LAMMPS_NS::Atom& atom, const NeighborSource& source, bool list_is_new) {
   if (list_is_new || visibility_changed(atom)) {
     build_index(atom);
-    const int missing = build_rows(atom, list);
+    const int missing = source.list ? build_rows(atom, *source.list) : -1;
     if (missing >= 0) return missing;
-    const int lost = find_owners(atom);
+    list_.radius = source.list ? 0.0 : source.radius * to_angstrom_;
+    const int lost = ghosts_ == GhostView::owners ? find_owners(atom) : -1;
     if (lost >= 0) return lost;
     list_.stamp = deepmd_new_stamp();
   }
@@ -97,10 +106,11 @@ int LmpAdapter::gather(const LAMMPS_NS::Atom& atom, const LAMMPS_NS::NeighList& 
     const double* spin = atom.sp[to_lammps_[k]];
     for (int a = 0; a < 3; ++a) spins_[3 * k + a] = spin[a] * spin[3];
   }
+  const bool has_rows = !(list_.radius > 0.0);
   list_.size = sizeof(list_);
-  list_.n_centers = static_cast<int>(first_.size()) - 1;
-  list_.first = first_.data();
-  list_.index = index_.data();
+  list_.n_centers = has_rows ? static_cast<int>(first_.size()) - 1 : n_local_;
+  list_.first = has_rows ? first_.data() : nullptr;
+  list_.index = has_rows ? index_.data() : nullptr;
   list_.shift = nullptr;
   list_.owners = ghosts_ == GhostView::owners ? owners_.data() : nullptr;
   return -1;
@@ -149,22 +159,36 @@ BadGeometry LmpAdapter::find_bad_geometry(double min_distance) const {
     }
   }
   bad.distance = min_distance;
+  if (list_.first) {
+    find_close_pair(list_, &bad);
+    return bad;
+  }
+  deepmd_neighbors* search = nullptr;
+  deepmd_list close{};
+  if (deepmd_neighbors_new(min_distance, 0.0, &search) != DEEPMD_OK) return bad;
+  if (deepmd_neighbors_update(search, n_all(), positions_.data(), nullptr, nullptr, &close, nullptr) == DEEPMD_OK) {
+    find_close_pair(close, &bad);
+  }
+  deepmd_neighbors_free(search);
+  return bad;
+}
+
+void LmpAdapter::find_close_pair(const deepmd_list& list, BadGeometry* bad) const {
   for (int i = 0; i < n_local_; ++i) {
-    for (int64_t p = first_[i]; p < first_[i + 1]; ++p) {
+    for (int64_t p = list.first[i]; p < list.first[i + 1]; ++p) {
       double r2 = 0.0;
       for (int a = 0; a < 3; ++a) {
-        const size_t j = static_cast<size_t>(index_[p]);
+        const size_t j = static_cast<size_t>(list.index[p]);
         const double d = positions_[3 * j + a] - positions_[3 * static_cast<size_t>(i) + a];
         r2 += d * d;
       }
-      if (std::sqrt(r2) >= bad.distance) continue;
-      bad.found = true;
-      bad.distance = std::sqrt(r2);
-      bad.i = to_lammps_[i];
-      bad.j = to_lammps_[index_[p]];
+      if (std::sqrt(r2) >= bad->distance) continue;
+      bad->found = true;
+      bad->distance = std::sqrt(r2);
+      bad->i = to_lammps_[i];
+      bad->j = to_lammps_[list.index[p]];
     }
   }
-  return bad;
 }
 
 double LmpAdapter::memory_usage() const {

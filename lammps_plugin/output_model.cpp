@@ -98,7 +98,7 @@ void OutputModel::prepare() {
 }
 
 void OutputModel::gather(const LAMMPS_NS::NeighList& list, bool list_is_new) {
-  const int missing = adapter_.gather(*atom, list, list_is_new);
+  const int missing = adapter_.gather(*atom, {&list, 0.0}, list_is_new);
   if (missing >= 0) {
     error->one("output_model.cpp", __LINE__, style_ + ": an atom of the model has no row in the neighbor list; map its "
                                                       "type to NULL");

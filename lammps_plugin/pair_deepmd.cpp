@@ -31,23 +31,33 @@ void PairDeepMD::compute(int eflag, int vflag) {
     check_modifier();
   }
   const double factor = scale_factor();
-  const int missing = adapter_.gather(*atom, *list, fresh);
+  const int missing = adapter_.gather(*atom, neighbor_source(), fresh);
   if (missing >= 0) {
     error->one("pair_deepmd.cpp", __LINE__,
                "pair_style deepmd: " + name_atom(missing) +
                    " has a type of the model but no row in the neighbor list; map its type to NULL");
   }
   update_parameters();
+  comparison_.is_done = false;
   const bool with_deviation = deviation_due() || (deviation_asked_ != 0 && models_.size() > 1);
   if (adapter_.n_local() > 0) {
     Wanted wanted;
     wanted.virial = vflag_global != 0 || with_deviation;
     wanted.atom_energy = eflag_atom != 0;
     wanted.atom_virial = vflag_atom != 0 || cvflag_atom != 0;
-    evaluate(with_deviation ? models_.size() : 1, wanted);
+    wanted.comparison = with_deviation && compares_in_core();
+    evaluate(with_deviation && !wanted.comparison ? models_.size() : 1, wanted);
     scatter(factor);
   }
   if (with_deviation) check_deviation();  // ranks without atoms take part
+}
+
+NeighborSource PairDeepMD::neighbor_source() const {
+  if (!finds_neighbors_) return {list, 0.0};
+  // A list that is made some steps after LAMMPS' build must also hold until the next one: atoms that have moved towards each
+  // other by a skin since, and those that will.
+  const double skins = neighbor->ago > 0 ? 2.0 : 1.0;
+  return {nullptr, cutoff_ + skins * neighbor->skin};
 }
 
 bool PairDeepMD::list_is_new() {
@@ -119,9 +129,13 @@ void PairDeepMD::evaluate(size_t n_models, const Wanted& wanted) {
     results_[0].atom_virial.resize(9 * n_all);
     outputs_[0].atom_virial = results_[0].atom_virial.data();
   }
-  const deepmd_status status =
-      deepmd_ensemble_evaluate(ensemble_.get(), &input, static_cast<int>(n_models), outputs_.data());
-  if (status != DEEPMD_OK) fail_evaluation(status);
+  if (wanted.comparison) {
+    compare_in_core(input);
+  } else {
+    const deepmd_status status =
+        deepmd_ensemble_evaluate(ensemble_.get(), &input, static_cast<int>(n_models), outputs_.data());
+    if (status != DEEPMD_OK) fail_evaluation(status);
+  }
   if (n_outside > 0) report_outside(n_outside);
 }
 

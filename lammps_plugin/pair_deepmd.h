@@ -27,6 +27,14 @@ struct Wanted {
   bool virial = false;
   bool atom_energy = false;
   bool atom_virial = false;
+  bool comparison = false;  // the core evaluates all models and compares their forces
+};
+
+/// How far the models disagree, where the core has compared them, in core units.
+struct CoreComparison {
+  bool is_done = false;
+  deepmd_deviation found;
+  double largest_force = 0.0;
 };
 
 /// What one model says about this rank's atoms, in core units.
@@ -89,7 +97,8 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   void check_surroundings() const;
   GhostView ghost_view() const;
   double ghost_reach() const;
-  void ask_for_ghosts();
+  void ask_for_list();
+  std::string why_lammps_list() const;
   void check_computes() const;
   LAMMPS_NS::Compute* find_compute(const std::string& keyword, const std::string& id) const;
   LAMMPS_NS::Fix* find_temperature_fix() const;
@@ -98,6 +107,7 @@ class PairDeepMD : public LAMMPS_NS::Pair {
 
   // pair_deepmd.cpp: a force call
   bool list_is_new();
+  NeighborSource neighbor_source() const;
   void check_ghost_cutoff() const;
   double scale_factor() const;
   void update_parameters();  // pair_deepmd_parameters.cpp
@@ -114,6 +124,11 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   // pair_deepmd_deviation.cpp: how far several models disagree
   bool deviation_due() const;
   void check_deviation();
+  bool compares_in_core();
+  bool wants_deviations_of_atoms() const;
+  void compare_in_core(const deepmd_input& input);
+  double compared_row(DeviationRow* row);
+  double collected_row(DeviationRow* row);
   void collect_forces();
   double compute_row(deepmd_deviation_input input, DeviationRow* row);
   deepmd_spread reduce(const deepmd_spread& mine) const;
@@ -148,6 +163,9 @@ class PairDeepMD : public LAMMPS_NS::Pair {
 
   LmpAdapter adapter_;
   bool special_checked_ = false;
+  bool finds_neighbors_ = false;    // the core does, so that LAMMPS makes no list
+  bool models_find_neighbors_ = false;
+  std::string list_printed_;
   bool outside_reported_ = false;
   LAMMPS_NS::bigint last_list_calls_ = -1;
   LAMMPS_NS::bigint last_list_step_ = -1;
@@ -159,6 +177,7 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   std::vector<double> sent_aparam_;   // [LAMMPS n_all][dim_aparam], on its way from owners to ghosts
   std::vector<ModelResult> results_;   // [n_models]
   std::vector<deepmd_output> outputs_;
+  CoreComparison comparison_;
 
   DeviationFile deviation_file_;                // open on the first rank
   std::unique_ptr<FrameWriter> frame_writer_;   // on the first rank, null: no selection

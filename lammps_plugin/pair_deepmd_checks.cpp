@@ -66,7 +66,33 @@ double PairDeepMD::ghost_reach() const {
   return info_.receptive_field * length_unit_ + neighbor->skin;
 }
 
-void PairDeepMD::ask_for_ghosts() {
+std::string PairDeepMD::why_lammps_list() const {
+  // special_flag of the neighbor class is set later than this is called.
+  bool loses_bonded = false;
+  for (int order = 1; order <= 3; ++order) {
+    loses_bonded = loses_bonded || (force->special_lj[order] == 0.0 && force->special_coul[order] == 0.0);
+  }
+  if (force->pair != this) return "the style is part of a hybrid style";
+  if (neighbor->nex_type > 0 || neighbor->nex_group > 0 || neighbor->nex_mol > 0) return "'neigh_modify exclude' removes pairs";
+  if (loses_bonded && atom->molecular != LAMMPS_NS::Atom::ATOMIC) return "special_bonds of weight 0 would remove pairs";
+  return "";
+}
+
+void PairDeepMD::ask_for_list() {
+  finds_neighbors_ = false;
+  if (models_find_neighbors_ && ghost_view() == GhostView::plain) {
+    const std::string reason = why_lammps_list();
+    finds_neighbors_ = reason.empty();
+    const std::string words = finds_neighbors_ ? "the GPU finds the neighbors, LAMMPS makes no list for this style"
+                                               : "LAMMPS makes the neighbor list, since " + reason;
+    if (comm->me == 0 && words != list_printed_) LAMMPS_NS::utils::logmesg(lmp, "pair_style deepmd: " + words + "\n");
+    list_printed_ = words;
+  }
+  if (finds_neighbors_) {
+    list = nullptr;  // of an earlier run
+    ghostneigh = 0;
+    return;
+  }
   int request = LAMMPS_NS::NeighConst::REQ_FULL;
   ghostneigh = ghost_view() == GhostView::rows ? 1 : 0;
   if (ghostneigh) {

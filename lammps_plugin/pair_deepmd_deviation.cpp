@@ -5,6 +5,8 @@
 #include "atom.h"
 #include "comm.h"
 #include "error.h"
+#include "fix.h"
+#include "modify.h"
 #include "pair_deepmd.h"
 #include "update.h"
 
@@ -40,7 +42,46 @@ void PairDeepMD::collect_forces() {
   }
 }
 
-void PairDeepMD::check_deviation() {
+bool PairDeepMD::wants_deviations_of_atoms() const {
+  return settings_.atomic || !settings_.select_path.empty() || !modify->get_fix_by_style("^pair$").empty();
+}
+
+bool PairDeepMD::compares_in_core() {
+  // On a GPU, where forces need no sum over ranks.
+  return models_find_neighbors_ && comm->nprocs == 1 && atom->tag_enable && adapter_.names_owners(*atom);
+}
+
+void PairDeepMD::compare_in_core(const deepmd_input& input) {
+  // Levels are in LAMMPS' units.
+  const double force_unit = energy_unit_ / length_unit_;
+  deepmd_deviation_init(&comparison_.found);
+  seen_deviations_.resize(static_cast<size_t>(adapter_.n_local()));
+  if (wants_deviations_of_atoms()) comparison_.found.atoms = seen_deviations_.data();
+  const double relative = settings_.relative < 0.0 ? -1.0 : settings_.relative / force_unit;
+  const double relative_v = settings_.relative_v < 0.0 ? -1.0 : settings_.relative_v / energy_unit_;
+  const deepmd_status status = deepmd_ensemble_compare(ensemble_.get(), &input, relative, relative_v, outputs_.data(),
+                                                       &comparison_.found, &comparison_.largest_force);
+  if (status != DEEPMD_OK) fail_evaluation(status);
+  comparison_.is_done = true;
+}
+
+double PairDeepMD::compared_row(DeviationRow* row) {
+  const double force_unit = energy_unit_ / length_unit_;
+  const auto in_units = [](deepmd_spread spread, double unit) {
+    return deepmd_spread{spread.max * unit, spread.min * unit, spread.avg * unit};
+  };
+  const double unit = settings_.relative < 0.0 ? force_unit : 1.0;
+  row->force = in_units(comparison_.found.force, unit);
+  row->virial = in_units(comparison_.found.virial, settings_.relative_v < 0.0 ? energy_unit_ : 1.0);
+  if (comparison_.found.atoms == nullptr) {
+    seen_deviations_.clear();
+  } else {
+    for (double& value : seen_deviations_) value *= unit;
+  }
+  return comparison_.largest_force * force_unit;
+}
+
+double PairDeepMD::collected_row(DeviationRow* row) {
   collect_forces();
   const int n_models = static_cast<int>(models_.size()), n_local = adapter_.n_local();
   std::vector<const double*> forces;
@@ -57,9 +98,13 @@ void PairDeepMD::check_deviation() {
   input.relative_v = settings_.relative_v;
   input.n_counted = std::max(1.0, n_atoms);
   seen_deviations_.resize(static_cast<size_t>(n_local));
+  return compute_row(input, row);
+}
+
+void PairDeepMD::check_deviation() {
   DeviationRow row;
   row.step = update->ntimestep;
-  const double absolute = compute_row(input, &row);
+  const double absolute = comparison_.is_done ? compared_row(&row) : collected_row(&row);
   publish(row, absolute);
   if (!deviation_due()) return;
   if (settings_.atomic) gather_atoms(&row);
@@ -101,8 +146,9 @@ void PairDeepMD::publish(const DeviationRow& row, double absolute) {
                             row.force.min,  row.force.avg,  absolute,       static_cast<double>(row.step)};
   for (int c = 0; c < 8; ++c) published_[c] = comm->me == 0 ? values[c] : 0.0;
   deviations_.assign(static_cast<size_t>(std::max(1, atom->nlocal)), 0.0);
-  for (int m = 0; m < adapter_.n_local(); ++m) deviations_[adapter_.lammps_index(m)] = seen_deviations_[m];
-  deviation_step_ = update->ntimestep;
+  const bool are_known = seen_deviations_.size() == static_cast<size_t>(adapter_.n_local());
+  for (int m = 0; are_known && m < adapter_.n_local(); ++m) deviations_[adapter_.lammps_index(m)] = seen_deviations_[m];
+  deviation_step_ = are_known ? update->ntimestep : -1;
 }
 
 void* PairDeepMD::extract_peratom(const char* name, int& n_columns) {

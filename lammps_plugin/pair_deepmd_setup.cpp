@@ -70,6 +70,7 @@ void PairDeepMD::open_models() {
       models_.push_back(open_shared_model({path, settings_.selftest, settings_.path, precision, "short_range", node}, world));
     }
     ensemble_ = make_ensemble(models_);
+    models_find_neighbors_ = models_find_neighbors(models_);
     read_model_facts();
   } catch (const SettingsError& problem) {
     close_models();
@@ -213,7 +214,7 @@ void PairDeepMD::init_style() {
   // A hybrid style that was read from a restart file has not asked its styles yet how much they communicate.
   if (force->pair != nullptr && force->pair->comm_reverse < comm_reverse) force->pair->comm_reverse = comm_reverse;
   if (force->pair != nullptr && force->pair->comm_forward < comm_forward) force->pair->comm_forward = comm_forward;
-  ask_for_ghosts();
+  ask_for_list();
 }
 
 double PairDeepMD::init_one(int i, int j) {

@@ -166,6 +166,16 @@ SharedModelInfo describe_ensemble(const deepmd_ensemble* ensemble) {
   return info;
 }
 
+bool models_find_neighbors(const std::vector<ModelHandle>& models) {
+  for (const ModelHandle& model : models) {
+    deepmd_info raw;
+    std::memset(&raw, 0, sizeof(raw));
+    raw.size = sizeof(raw);
+    if (deepmd_model_info(model.get(), &raw) != DEEPMD_OK || std::strcmp(raw.path_in_use, "cuda") != 0) return false;
+  }
+  return !models.empty();
+}
+
 NodeShare share_of_node(MPI_Comm world, int n_worlds) {
   MPI_Comm node;
   MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);

@@ -68,6 +68,9 @@ struct SharedModelInfo {
 };
 SharedModelInfo describe_ensemble(const deepmd_ensemble* ensemble);
 
+/// Whether all models find the neighbours of atoms by themselves as fast as LAMMPS does: on a GPU.
+bool models_find_neighbors(const std::vector<ModelHandle>& models);
+
 /// The text that rank `root` passed, on every rank.
 std::string broadcast_text(std::string text, int root, MPI_Comm world);
 

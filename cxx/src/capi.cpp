@@ -105,6 +105,7 @@ deepmd::Request to_request(const deepmd_input& input) {
     frame.list = deepmd::ListView(list.n_centers, list.first, list.index, list.shift);
     frame.list.owners = list.owners;
     frame.list.stamp = list.stamp;
+    frame.list.radius = list.first ? 0 : list.radius;
     request.has_list = true;
   }
   return request;
@@ -322,6 +323,14 @@ std::vector<deepmd::Result> read_outputs(int n_outputs, const deepmd_output* out
   return results;
 }
 
+// given: what the caller's struct holds.
+void give_deviation(const deepmd::FrameDeviation& found, deepmd_deviation given, deepmd_deviation* to) {
+  given.force = {found.force.max, found.force.min, found.force.avg};
+  given.virial = {found.virial.max, found.virial.min, found.virial.avg};
+  given.energy = found.energy;
+  std::memcpy(to, &given, std::min(given.size, sizeof(given)));
+}
+
 void check_counts(int n_models, long long n_rows, const char* name) {
   if (n_models < 1) throw Error(DEEPMD_ERROR_ARGUMENT, text("n_models is ", n_models, ", expected at least one"));
   if (n_rows < 0) throw Error(DEEPMD_ERROR_ARGUMENT, text(name, " is ", n_rows, ", expected 0 or more"));
@@ -395,6 +404,24 @@ deepmd_status deepmd_ensemble_evaluate(deepmd_ensemble* ensemble, const deepmd_i
   });
 }
 
+deepmd_status deepmd_ensemble_compare(deepmd_ensemble* ensemble, const deepmd_input* input, double relative, double relative_v,
+                                      deepmd_output* output, deepmd_deviation* deviation, double* largest_force) {
+  return guarded([&] {
+    require(ensemble, "ensemble");
+    const auto given = read_struct(input, with_size<deepmd_input>(), "input");
+    auto result = read_struct(deviation, with_size<deepmd_deviation>(), "deviation");
+    const std::vector<deepmd::Result> first = read_outputs(1, output);
+    const deepmd::Model& model = ensemble->models[0]->model;
+    const std::int64_t n_before = model.n_outside();
+    const deepmd::EnsembleDeviation found = ensemble->ensemble.compare(to_request(given), first[0], {relative, relative_v, result.atoms});
+    for_each_output(1, output, [&](std::size_t, const deepmd_output& wanted) {
+      if (wanted.n_outside) *wanted.n_outside = model.n_outside() - n_before;
+    });
+    give_deviation(found.frame, result, deviation);
+    if (largest_force) *largest_force = found.largest_force;
+  });
+}
+
 void deepmd_deviation_input_init(deepmd_deviation_input* input) {
   if (!input) return;
   *input = with_size<deepmd_deviation_input>();
@@ -421,10 +448,7 @@ deepmd_status deepmd_deviation_compute(const deepmd_deviation_input* input, deep
                                          given.n_counted};
     std::vector<double> atoms(result.atoms ? 0 : opinions.n_atoms);
     const deepmd::FrameDeviation found = frame_deviation(opinions, result.atoms ? result.atoms : atoms.data());
-    result.force = {found.force.max, found.force.min, found.force.avg};
-    result.virial = {found.virial.max, found.virial.min, found.virial.avg};
-    result.energy = found.energy;
-    std::memcpy(deviation, &result, std::min(result.size, sizeof(result)));
+    give_deviation(found, result, deviation);
   });
 }
 

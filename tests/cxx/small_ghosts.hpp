@@ -54,4 +54,35 @@ struct WithGhosts {
   deepmd::Frame frame;
 };
 
+// A box with all images in the `layers` cells around it as ghosts, each once, and no rows: pairs are to be found.
+struct WithImages {
+  WithImages(const Box& box, double radius, int layers) : positions(box.positions), types(box.types) {
+    const auto n = static_cast<int>(types.size());
+    for (int i = 0; i < n; ++i) owner.push_back(i);
+    for (int z = -layers; z <= layers; ++z) {
+      for (int y = -layers; y <= layers; ++y) {
+        for (int x = -layers; x <= layers; ++x) {
+          for (int i = 0; i < n && (x != 0 || y != 0 || z != 0); ++i) {
+            for (int a = 0; a < 3; ++a) {
+              positions.push_back(box.positions[static_cast<std::size_t>(3 * i + a)] + x * box.cell[a] + y * box.cell[3 + a] + z * box.cell[6 + a]);
+            }
+            types.push_back(box.types[i]), owner.push_back(i);
+          }
+        }
+      }
+    }
+    frame = box.frame;
+    frame.positions = positions.data(), frame.types = types.data(), frame.cell = nullptr;
+    frame.n_ghost = static_cast<int>(types.size()) - n;
+    frame.list = deepmd::ListView();
+    frame.list.n_centers = n, frame.list.radius = radius;
+    frame.list.owners = owner.data();
+  }
+  WithImages(const WithImages&) = delete;
+
+  std::vector<double> positions;
+  std::vector<int> types, owner;  // [n_all]
+  deepmd::Frame frame;
+};
+
 }  // namespace small

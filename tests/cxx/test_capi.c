@@ -123,7 +123,9 @@ static void test_ensemble(deepmd_model* model) {
   deepmd_output outputs[2];
   double positions[6] = {0, 0, 0, 2.5, 0.1, 0};
   int types[2] = {0, 1};
-  double energy[2] = {1, 2}, forces[2][6], alone[6];
+  deepmd_deviation deviation;
+  deepmd_list list;
+  double energy[2] = {1, 2}, forces[2][6], alone[6], atoms[2] = {-1, -1}, largest = -1;
   int k;
   models[0] = models[1] = model;
   EXPECT_FAILS(deepmd_ensemble_new(0, models, &ensemble), DEEPMD_ERROR_ARGUMENT, "n_models is 0");
@@ -142,6 +144,20 @@ static void test_ensemble(deepmd_model* model) {
   }
   EXPECT(deepmd_ensemble_evaluate(ensemble, &input, 1, outputs) == DEEPMD_OK && energy[1] == 2);
   EXPECT(deepmd_ensemble_evaluate(ensemble, &input, 2, outputs) == DEEPMD_OK && energy[1] == energy[0]);
+  deepmd_deviation_init(&deviation);
+  deviation.atoms = atoms;
+  energy[0] = 1;
+  EXPECT(deepmd_ensemble_compare(ensemble, &input, 0.5, -1, outputs, &deviation, &largest) == DEEPMD_OK && energy[0] == energy[1]);
+  EXPECT(largest == 0 && atoms[1] == 0 && deviation.force.max == 0 && deviation.virial.avg == 0 && deviation.energy == 0);
+  memset(&list, 0, sizeof(list));
+  list.size = sizeof(list);
+  list.n_centers = input.n_local = input.n_ghost = 1;
+  list.radius = 5.0;
+  input.list = &list;
+  EXPECT_FAILS(deepmd_ensemble_compare(ensemble, &input, -1, -1, outputs, &deviation, NULL), DEEPMD_ERROR_ARGUMENT,
+               "1 ghosts whose owners are not known");
+  input.list = NULL;
+  input.n_local = 2, input.n_ghost = 0;
   outputs[0].forces = alone;
   EXPECT(deepmd_evaluate(model, &input, outputs) == DEEPMD_OK && memcmp(alone, forces[1], sizeof(alone)) == 0);
   EXPECT_FAILS(deepmd_ensemble_evaluate(ensemble, &input, 3, outputs), DEEPMD_ERROR_ARGUMENT, "the ensemble has 2");

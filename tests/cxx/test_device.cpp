@@ -1,15 +1,10 @@
 // What a GPU runs, run on the host: the same bodies and the same order of launches against the CPU's engine.
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
-#include "check.hpp"
 #include "core/error.hpp"
 #include "device/engine.hpp"
-#include "device/host_backend.hpp"
-#include "device/model_image.hpp"
-#include "model/fused_potential.hpp"
-#include "small_answers.hpp"
+#include "small_device.hpp"
 #include "small_ghosts.hpp"
 #include "small_plain.hpp"
 #include "small_shapes.hpp"
@@ -21,49 +16,10 @@ using device::HostBackendOptions;
 using small::Answers;
 using small::check_same;
 using small::is_identical;
+using small::on_cpu;
+using small::OnHost;
 
 namespace {
-
-// A model on the emulated device.
-template <class Real>
-class OnHost {
- public:
-  OnHost(const EnergyTree& tree, const CompressionRecord* record, const HostBackendOptions& options = {},
-         const device::CallOptions& call = {})
-      : backend_(options),
-        image_(device::make_image(FusedPlan<Real>(tree, build_pair_basis(tree, record), Isa::baseline))),
-        frame_(backend_, tree.n_types),
-        call_(backend_, image_, call) {}
-
-  device::FrameStatus evaluate(const Frame& frame, const Result& result) {
-    device::PassMember<HostBackend>* const member = &call_;
-    device::FrameStatus status;
-    device::evaluate_pass(frame_, &member, 1, frame, &result, &status);
-    return status;
-  }
-  Answers answer(const Frame& frame) {
-    Answers answers(frame);
-    evaluate(frame, answers.result());
-    return answers;
-  }
-  device::ForceCall<Real, HostBackend>& call() { return call_; }
-  device::DeviceFrame<HostBackend>& frame() { return frame_; }
-  HostBackend& backend() { return backend_; }
-
- private:
-  HostBackend backend_;
-  device::ModelImage<Real> image_;
-  device::DeviceFrame<HostBackend> frame_;
-  device::ForceCall<Real, HostBackend> call_;
-};
-
-Answers on_cpu(const EnergyTree& tree, const Frame& frame, const CompressionRecord* record = nullptr,
-               Precision precision = Precision::float64) {
-  const auto potential = make_fused_potential(tree, build_pair_basis(tree, record), {precision, 1});
-  Answers answers(frame);
-  potential->evaluate(frame, answers.result());
-  return answers;
-}
 
 // In float64 to rounding, by own products and by a library's; in mixed precision as far as float32 goes.
 void check_tree(const EnergyTree& tree, const Frame& frame, const CompressionRecord* record = nullptr) {
@@ -210,44 +166,6 @@ TEST(device_no_atoms_and_lone_atoms) {
   frame.n_local = 0, frame.n_ghost = 2, frame.list.n_centers = 0;
   const Answers none = OnHost<double>(tree, nullptr).answer(frame);
   CHECK(none.energy == 0 && none.forces == std::vector<double>(6, 0.0) && none.virial == std::vector<double>(9, 0.0));
-}
-
-TEST(device_list_is_turned_around) {
-  const EnergyTree tree = small::tree({}, 20);
-  small::Box box(30, 6.0, tree, 20);
-  for (const bool is_reversed : {false, true}) {
-    HostBackendOptions options;
-    options.is_reversed = is_reversed;
-    HostBackend backend(options);
-    device::DeviceFrame<HostBackend> frame(backend, tree.n_types);
-    frame.take(box.frame);
-    const device::DeviceList list = frame.list();
-    const device::TurnedList turned = frame.turned();
-    std::int64_t n = 0;
-    for (int j = 0; j < box.frame.n_local; ++j) {
-      for (std::int64_t k = turned.first[j]; k < turned.first[j + 1]; ++k, ++n) {
-        CHECK(list.neighbor[turned.entry[k]] == j);
-        CHECK(k == turned.first[j] || turned.entry[k - 1] < turned.entry[k]);
-      }
-      for (int t = 0; t < tree.n_types; ++t) {
-        const int* run = list.run + j * (tree.n_types + 1);
-        for (std::int64_t k = list.first[j] + run[t]; k < list.first[j] + run[t + 1]; ++k) CHECK(box.types[list.neighbor[k]] == t);
-      }
-    }
-    CHECK(n == list.first[box.frame.n_local]);
-  }
-}
-
-TEST(device_scan_of_more_than_one_tile) {
-  const int n = 5000;
-  HostBackend backend;
-  std::vector<int> count(n);
-  for (int k = 0; k < n; ++k) count[k] = k * 7 % 11;
-  std::vector<std::int64_t> expected(n + 1, 0), first(n + 1, -1);
-  std::partial_sum(count.begin(), count.end(), expected.begin() + 1);
-  backend.launch(device::ScanCounts{n, count.data(), first.data()}, 1);
-  CHECK(first == expected);
-  CHECK(std::count(count.begin(), count.end(), 0) == n);
 }
 
 // A list with a stamp is sent once; another stamp, other types or none make it new. Positions are always new.

@@ -146,16 +146,16 @@ def with_ghosts(frame: Frame, reach: float) -> Ghosts:
     return Ghosts(positions[kept], owner[kept], first, np.nonzero(near)[1].astype(np.int32))
 
 
-def core_with_ghosts(case: Case, folder: Path) -> Results:
-    """As an MD engine calls: ghosts carry the periodicity, their shares go back to the owners."""
+def core_with_ghosts(case: Case, folder: Path, path: str = "auto", has_rows: bool = True) -> Results:
+    """As an MD engine calls: ghosts carry the periodicity, their shares go to the owners; with a list or without."""
     from deepmd.core import Model
 
-    model, results = Model(str(case.path)), {}
+    model, results = Model(str(case.path), path=path), {}
     for name, frame in case.frames.items():
         ghosts, n = with_ghosts(frame, case.options.rcut + SKIN), len(frame.types)
         result = model.evaluate(
             ghosts.positions, frame.types[ghosts.owner], fparam=frame.fparam, aparam=frame.aparam, atomic=True,
-            n_local=n, list=(ghosts.first, ghosts.index),
+            n_local=n, list=(ghosts.first, ghosts.index) if has_rows else case.options.rcut + SKIN,
         )  # fmt: skip
         for key, shape in (("forces", (n, 3)), ("atom_virial", (n, 3, 3))):
             folded = np.zeros(shape)
@@ -348,6 +348,8 @@ DOORS: dict[str, Door] = {
     "core, cuda, spectral": compressed(False, core("cuda")),
     "core, kept list": core_with_kept_list,
     "core, ghosts": core_with_ghosts,
+    "core, ghosts, no list": functools.partial(core_with_ghosts, has_rows=False),
+    "core, cuda, ghosts, no list": functools.partial(core_with_ghosts, path="cuda", has_rows=False),
     "DeepPot": deep_pot,
     "ASE": ase_calculator,
     "C": c_interface,
@@ -359,7 +361,8 @@ DOORS: dict[str, Door] = {
     "LAMMPS, 4 ranks": lammps(4, ("processors 1 4 1", "processors 2 1 2", "")),
     "LAMMPS, script": lammps(2, ("",), " path script"),
     "LAMMPS, mixed": lammps(2, ("",), " path fused precision mixed"),
-    "LAMMPS, cuda": lammps(2, ("",), " path cuda"),
+    "LAMMPS, cuda, 1 rank": lammps(1, ("",), " path cuda"),
+    "LAMMPS, cuda": lammps(3, ("processors 3 1 1", "processors 1 1 3", "processors 1 3 1"), " path cuda"),
     "LAMMPS, spectral": compressed(False, lammps(2, ("",))),
     "dp_ipi": dp_ipi,
     "dp_ipi, script": functools.partial(dp_ipi, path="script"),

@@ -33,10 +33,11 @@ def expected_rows(
     return np.array([virial.max(), virial.min(), rms, force.max(), force.min(), force.mean(), *force])
 
 
-def jobs_for(frame: Frame, models) -> list:
+def jobs_for(frame: Frame, models, path: str = "fused") -> list:
     paths = " ".join(str(models[name]) for name in ENSEMBLE)
     unlike = " ".join(str(models[name]) for name in ("plain", "permuted", "long"))
     options = "atomic relative 0.7 relative_v 0.4"
+    paths, unlike = f"{paths} path {path}", f"{unlike} path {path}"
     invisible = make_job("null", frame, f"{paths} out_file null.out", ("O", "H", "NULL"))
     extra = np.array([[1.0, 1.0, 1.0], [3.0, 4.0, 2.0]])
     return [
@@ -46,15 +47,15 @@ def jobs_for(frame: Frame, models) -> list:
         dataclasses.replace(
             invisible, positions=np.concatenate([frame.positions, extra]), types=np.append(invisible.types, [3, 3])
         ),
-        make_job("same", frame, f"{models['plain']} {models['plain']} {models['plain']} out_file same.out"),
+        make_job("same", frame, f"{models['plain']} {models['plain']} {models['plain']} path {path} out_file same.out"),
         make_job("unlike", frame, f"{unlike} atomic out_file unlike.out"),
     ]
 
 
-@pytest.mark.parametrize("ranks", [1, 3])
-def test_deviations_agree_with_the_formulas(ranks, frames, models, evaluate, tmp_path):
+@pytest.mark.parametrize(("ranks", "path"), [(1, "fused"), (3, "fused"), (1, "cuda"), (2, "cuda")])
+def test_deviations_agree_with_the_formulas(ranks, path, frames, models, evaluate, tmp_path):
     frame = frames["skewed"]
-    results = run_jobs(jobs_for(frame, models), tmp_path, ranks)
+    results = run_jobs(jobs_for(frame, models, path), tmp_path, ranks)
     table = {path.stem: np.loadtxt(path, ndmin=2) for path in tmp_path.glob("*.out")}
     plain = expected_rows(frame, evaluate)
     assert table["plain"].shape == (1, 7 + len(frame.positions))

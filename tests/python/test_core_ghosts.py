@@ -85,6 +85,20 @@ def test_ghosts_without_rows_or_owners_are_refused(model):
         ghost_call(model, frame, model.rcut, False)
 
 
+def test_a_radius_stands_for_rows(model):
+    """The core finds the pairs, those of ghosts too."""
+    frame = make_frames(2)[FRAME]
+    positions, owners = with_ghosts(frame, model.receptive_field)
+    n, types = len(frame.positions), frame.types[owners]
+    expected = model.evaluate(positions, types, list=rows(positions, len(positions), model.rcut), n_local=n)
+    found = model.evaluate(positions, types, list=float(model.rcut), n_local=n)
+    assert_close(found["forces"], expected["forces"], "doors")
+    with pytest.raises(EngineError, match="no rows and the radius 1, expected at least the cutoff"):
+        model.evaluate(positions, types, list=1.0, n_local=n)
+    with pytest.raises(EngineError, match="expected periodic images as ghosts"):
+        model.evaluate(positions, types, frame.cell, list=float(model.rcut), n_local=n)
+
+
 def test_owners_that_cannot_be_are_refused(model):
     frame = make_frames()[FRAME]
     positions, owners = with_ghosts(frame, model.rcut)

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from deepmd import config
 from deepmd.data import load_systems
-from deepmd.errors import InputError
+from deepmd.errors import InputError, TrainingError
 from deepmd.nn.nodes import Nodes
 from deepmd.nn.plain import PlainEngine
-from deepmd.nn.resident import Frames, ResidentBatch, ResidentCache, ResidentEngine, chebyshev, why_not
+from deepmd.nn.resident import PairGradients, ResidentEngine, why_not
+from deepmd.nn.resident_frames import FIRST_PAGES, PAGE, Arena, ResidentBatch, ResidentCache
 from deepmd.train import assemble, checkpoint, device
 from deepmd.train.processes import Processes
+from deepmd.train.recorded import Recorder
+from deepmd.train.whole_step import Steps, WholeStep
 from training_runs import changed, make_input, run, weights
 
 pytestmark = pytest.mark.usefixtures("compiled")
+SHORT = {"sel": [16, 32], "rcut": 4.0, "rcut_smth": 0.5, "neuron": [4, 8], "seed": 1}
+POOLED = {**SHORT, "sel": 48, "axis_neuron": 3, "attn_layer": 0, "tebd_dim": 4}
 VARIANTS = {
     "two-sided": {},
     "one-sided": {"model__descriptor__type_one_side": True},
     "excluded": {"model__descriptor__exclude_types": [[0, 0]], "model__pair_exclude_types": [[1, 1]]},
     "float32": {"model__descriptor__precision": "float32", "model__fitting_net__precision": "float32"},
     "mae": {"loss__loss_func": "mae"},
-}
+    "se_e2_r": {"model__descriptor": {"type": "se_e2_r", **SHORT}},
+    "hybrid": {"model__descriptor": {"type": "hybrid", "list": [
+        {"type": "se_e2_a", **SHORT, "rcut": 3.0, "axis_neuron": 2}, {"type": "se_e2_r", **SHORT}]}},
+    "concat": {"model__descriptor": {"type": "se_atten", **POOLED}},
+    "strip": {"model__descriptor": {"type": "se_atten_v2", **POOLED, "exclude_types": [[0, 1]]}},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -62,62 +72,91 @@ def compare(jdata: dict, limit: float) -> None:
     frames = np.array([2, 0, 3])
     value, report = PlainEngine(model).differentiate(loss, source.cache.batch(0, frames), 1e-3, parameters)
     expected = [p.grad for p in parameters]
-    engine = ResidentEngine(model, Nodes(model, 0.7))
-    cache = ResidentCache(source.cache, engine.part, torch.device("cpu"), 1 << 30)
+    engine, cache = resident(model, source)
     got, own = engine.differentiate(loss, cache.batch(0, frames), 1e-3, parameters)
     assert got == pytest.approx(value, rel=limit) and own == pytest.approx(report, rel=limit)
     for parameter, other in zip(parameters, expected, strict=True):
-        largest = float(other.abs().max()) + 1e-12
-        assert float((parameter.grad - other).abs().max()) <= limit * max(largest, 1.0)
+        assert (parameter.grad is None) == (other is None)
+        if other is not None:
+            largest = float(other.abs().max()) + 1e-12
+            assert float((parameter.grad - other).abs().max()) <= limit * max(largest, 1.0)
+
+
+def resident(model, source, shortest: float = 0.7, budget: int = 1 << 30):
+    engine = ResidentEngine(model, Nodes(model, shortest))
+    engine.settle()
+    return engine, ResidentCache(source.cache, engine.parts, torch.device("cpu"), budget)
 
 
 def test_forces_do_not_depend_on_the_order_of_frames_or_on_the_budget(jdata):
     model, loss, source = opened(jdata)
-    engine = ResidentEngine(model, Nodes(model, 0.7))
-    wide, narrow = (ResidentCache(source.cache, engine.part, torch.device("cpu"), n) for n in (1 << 30, 1))
+    engine, wide = resident(model, source)
+    n = len(wide.batch(0, np.arange(4)).pages) // 4
+    narrow = ResidentCache(source.cache, engine.parts, torch.device("cpu"), 2 * n * 8 * PAGE)  # two frames
     a = engine(wide.batch(0, np.array([0, 1])))
-    b = engine(narrow.batch(0, np.array([1, 0])))
+    for frames in ([2, 3], [1, 0]):
+        b = engine(narrow.batch(0, np.array(frames)))
     half = a.forces.shape[0] // 2
-    assert torch.equal(a.forces[:half], b.forces[half:]) and len(narrow._kept) == 1
+    assert torch.equal(a.forces[:half], b.forces[half:]) and len(narrow._kept) == 2
+    with pytest.raises(TrainingError, match="frame 2 does not fit in the memory for frames.*DEEPMD_GPU_MEMORY"):
+        narrow.batch(0, np.array([0, 1, 2]))
+
+
+def test_frames_on_the_device_are_asked_for_no_more(jdata, monkeypatch):
+    model, loss, source = opened(jdata)
+    _, cache = resident(model, source)
+    cache.batch(0, np.arange(4))
+    assert not source.cache._kept  # the host keeps no second copy
+    monkeypatch.setattr(source.cache, "_build", lambda *key: pytest.fail("a list is made again"))
+    assert cache.batch(0, np.array([3, 1])).n_frames == 2
+
+
+def test_an_arena_grows_and_keeps_what_it_holds():
+    arena = Arena(torch.device("cpu"), 8 * PAGE * 3 * FIRST_PAGES)
+    first = arena.take(FIRST_PAGES)
+    arena.pages[first[0]] = 7.0
+    assert len(arena.take(FIRST_PAGES + 1)) == FIRST_PAGES + 1 and len(arena.pages) == 3 * FIRST_PAGES
+    assert float(arena.pages[first[0]].sum()) == 7.0 * PAGE and arena.take(FIRST_PAGES) is None
 
 
 def test_closer_pairs_widen_the_nodes_and_lay_all_frames_out_anew(jdata):
     model, loss, source = opened(jdata)
-    engine = ResidentEngine(model, Nodes(model, 1.5))  # the data have pairs at 0.95 Angstrom
-    cache = ResidentCache(source.cache, engine.part, torch.device("cpu"), 1 << 30)
+    engine, cache = resident(model, source, 1.5)  # the data have pairs at 0.95 Angstrom
     forces = engine(cache.batch(0, np.array([0, 1]))).forces
     expected = PlainEngine(model)(source.cache.batch(0, np.array([0]))).forces
-    assert engine.part.shortest < 1.0
-    assert float((forces[: len(expected)] - expected).detach().abs().max()) < 1e-6
+    real = cache.batch(0, np.array([0])).loaded.tensors["mask"][0] > 0
+    assert engine.parts[0].shortest < 1.0 and int(real.sum()) == len(expected)
+    assert float((forces[: len(real)][real] - expected).detach().abs().max()) < 1e-6
 
 
-def test_chebyshev_polynomials_and_their_slopes():
-    z = torch.linspace(-1.0, 1.0, 41, dtype=torch.float64)[1:-1]
-    t, d = chebyshev(z, 64)
-    q, angle = torch.arange(64, dtype=torch.float64)[:, None], torch.arccos(z)
-    assert float((t - torch.cos(q * angle)).abs().max()) < 1e-12
-    assert float((d - q * torch.sin(q * angle) / torch.sin(angle)).abs().max()) < 1e-9
+def there(value: torch.Tensor) -> torch.Tensor:
+    return torch.empty(value.shape, dtype=value.dtype, device="meta")
 
 
-def test_a_step_on_a_gpu_mixes_no_devices_and_waits_for_nothing(jdata):
+@pytest.mark.parametrize("variant", ["two-sided", "one-sided", "se_e2_r", "hybrid", "strip"])
+def test_a_step_on_a_gpu_mixes_no_devices_and_waits_for_nothing(jdata, variant, monkeypatch):
     """With tensors that only know shape and device: what reads a number or mixes devices fails, as recording would."""
-    model, loss, source = opened(jdata)
-    part = Nodes(model, 0.7).parts[0]
-    real = ResidentCache(source.cache, part, torch.device("cpu"), 1 << 30).batch(0, np.array([0, 1]))
-
-    def there(value: torch.Tensor) -> torch.Tensor:
-        return torch.empty(value.shape, dtype=value.dtype, device="meta")
-
-    engine = ResidentEngine(model.to("meta"), None, part)
-    part.transform = there(part.transform)
-    part._places = {t: there(torch.zeros(part.n_nodes, 1, dtype=torch.float64)) for t in range(2)}
-    frames = Frames(**{name: there(value) for name, value in vars(real.frames).items()})
-    labels = {key: there(value) for key, value in real.labels.items()}
-    batch = ResidentBatch(frames, labels, real.found, real.blocks, real.slots, real.origin)
-    total, report = engine.loss_of(loss, batch, there(torch.zeros((), dtype=torch.float64)))
-    assert total.is_meta and all(value.is_meta for value in report.values())
+    model, loss, source = opened(changed(jdata, **VARIANTS[variant]))
+    engine, cache = resident(model, source)
+    batch = cache.batch(0, np.array([0, 1]))
+    model.to("meta")
+    for part in engine.parts:
+        places = {t: there(part.at_nodes(t)) for t in range(2)}
+        part.transform, part._places = there(part.transform), places
+    cache.arena.pages = there(cache.arena.pages)
     trained = [p for p in model.parameters() if p.requires_grad]
-    assert all(p.grad is not None and p.grad.is_meta for p in trained)
+    optimizer, bad = torch.optim.Adam(trained, fused=True), there(torch.zeros(()))
+    whole = WholeStep(engine, loss, Steps(optimizer, trained, 1.0, Processes(), Recorder(torch.device("cpu")), bad))
+    assert whole.flat.is_meta
+
+    def adam(*lists, lr, found_inf, **options):  # torch has none for such tensors
+        assert lr.is_meta and found_inf.is_meta and all(one.is_meta for tensors in lists for one in tensors)
+
+    monkeypatch.setattr(torch, "_fused_adam_", adam)
+    seen = whole.gradient(batch)
+    whole._prepare(seen.pattern)
+    whole.update(seen.pattern)
+    assert sum(seen.pattern) == len(trained)
 
 
 def test_a_whole_training_is_that_of_the_cpu(tmp_path, jdata, monkeypatch, caplog):
@@ -146,17 +185,37 @@ def test_what_the_gpu_does_not_train_goes_to_the_cpu_in_words(tmp_path, jdata, m
     monkeypatch.setenv("DEVICE", "emulated")
     with caplog.at_level("INFO", logger="deepmd"):
         run(tmp_path / "a", changed(jdata, model__descriptor__activation_function="relu", training__numb_steps=1))
-    assert "there is a GPU, but no kernels for descriptors other than se_e2_a" in caplog.text
+    assert "there is a GPU, but not for attention, and activation functions that are not smooth" in caplog.text
     assert "training on the CPU" in caplog.text
 
 
-def test_a_gpu_that_disagrees_is_not_used(tmp_path, jdata, monkeypatch, caplog):
+def test_a_gpu_that_disagrees_or_fails_is_not_used(tmp_path, jdata, monkeypatch, caplog):
+    run(tmp_path / "cpu", jdata)
     monkeypatch.setenv("DEVICE", "emulated")
-    right = ResidentEngine.gradients
-    monkeypatch.setattr(ResidentEngine, "gradients", lambda self, batch, h: 1.001 * right(self, batch, h))
-    with caplog.at_level("INFO", logger="deepmd"):
-        run(tmp_path / "a", jdata)
-    assert "the GPU is not used: the loss of a first batch is" in caplog.text and "training on the CPU" in caplog.text
+    right, fetch = PairGradients.forward, ResidentBatch.fetch
+    wrong = staticmethod(lambda *given: 1.001 * right(*given))
+
+    def second_recorded(self, pages):  # as if a recording went on reading the frame that it was made with
+        return fetch(self, torch.tensor(self.pages))
+
+    def lost(self, pages):  # a device that is lost: nothing can be fetched from it either
+        monkeypatch.setattr(torch.nn.Module, "to", lambda *given: pytest.fail("asked a lost device"))
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    for k, (owner, name, value, words) in enumerate((
+        (PairGradients, "forward", wrong, "the GPU is not used: the loss is .* in step 1 of its trial"),
+        (ResidentBatch, "fetch", second_recorded, "the GPU is not used: the loss is .* in step 5 of its trial"),
+        (ResidentBatch, "fetch", lost, "the GPU is not used: CUDA error: an illegal memory"),
+    )):  # fmt: skip
+        caplog.clear()
+        with monkeypatch.context() as patch, caplog.at_level("INFO", logger="deepmd"):
+            patch.setattr(owner, name, value)
+            run(tmp_path / str(k), jdata)
+        monkeypatch.undo()
+        monkeypatch.setenv("DEVICE", "emulated")
+        assert re.search(words, caplog.text) and "training on the CPU" in caplog.text
+        a, b = (weights(tmp_path / one / "model.ckpt.pt") for one in ("cpu", str(k)))
+        assert all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_which_device_a_process_takes(monkeypatch):
@@ -169,9 +228,8 @@ def test_which_device_a_process_takes(monkeypatch):
     for local, expected in (("0", 0), ("1", 1), ("3", 1)):
         monkeypatch.setenv("LOCAL_RANK", local)
         assert device.wanted() == torch.device("cuda", expected)
-    assert device.gpu_count() == 2
     monkeypatch.setenv("DEVICE", "cpu")
-    assert device.wanted() is None and device.gpu_count() == 0
+    assert device.wanted() is None
     monkeypatch.setenv("DEVICE", "gpu")
     monkeypatch.setenv("DEEPMD_GPU", "off")
     assert device.wanted() is None
@@ -179,14 +237,6 @@ def test_which_device_a_process_takes(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="finds no GPU"):
         device.wanted()
-
-
-def test_data_of_changing_types_stay_on_the_cpu():
-    def source(*mixed):
-        return SimpleNamespace(cache=SimpleNamespace(systems=[SimpleNamespace(mixed=one) for one in mixed]))
-
-    assert not device.has_changing_types((source(False, False), None))
-    assert device.has_changing_types((source(False), source(False, True)))
 
 
 def test_one_process_agrees_with_itself():

@@ -129,6 +129,9 @@ typedef struct deepmd_list {
   const int* owners;      /* [n_all] the local atom that each atom is, or is an image of; or NULL */
   uint64_t stamp;         /* from deepmd_new_stamp, a new one whenever the arrays above have changed: then a GPU keeps its
                              copy between calls; 0: it is sent in each call */
+  double radius;          /* if first is NULL, the library finds the pairs: all atoms within this radius (Angstrom, the
+                             cutoff or more) of a local one, ghosts being the only images (no cell). A GPU does so when
+                             the stamp is new, and keeps its list as long as the stamp; the CPU does so in each call */
 } deepmd_list;
 
 /* A number that no earlier call in this process has returned; never 0. */
@@ -262,6 +265,14 @@ typedef struct deepmd_deviation {
 DEEPMD_API void deepmd_deviation_input_init(deepmd_deviation_input* input);
 DEEPMD_API void deepmd_deviation_init(deepmd_deviation* deviation);
 DEEPMD_API deepmd_status deepmd_deviation_compute(const deepmd_deviation_input* input, deepmd_deviation* deviation);
+
+/* Evaluates all models of an ensemble and says how far they disagree about the local atoms; `output` is for the answers of
+ * model 0, levels as above. Ghosts need owners in the list, which get their shares of the forces first; so this is for one
+ * rank. deviation->atoms may be NULL; *largest_force (may be NULL) is the largest absolute deviation of a force. Models that
+ * run on a GPU are compared there, and only what is asked for comes down. */
+DEEPMD_API deepmd_status deepmd_ensemble_compare(deepmd_ensemble* ensemble, const deepmd_input* input, double relative,
+                                                 double relative_v, deepmd_output* output, deepmd_deviation* deviation,
+                                                 double* largest_force);
 
 /* The same formulas for any quantity: n_groups groups of `width` numbers (3 for forces, 1 for virials). */
 typedef struct deepmd_model_values {

@@ -159,11 +159,11 @@ struct ListArguments {
       refuse_argument("the list's index and shift have other lengths than the last entry of first tells");
     }
     const int n_centers = static_cast<int>(first.array.size()) - 1;
-    list = {sizeof(deepmd_list), n_centers, first.data, index.data, shift.data, owners.data, 0};
+    list = {sizeof(deepmd_list), n_centers, first.data, index.data, shift.data, owners.data, 0, 0.0};
   }
   static py::tuple as_tuple(const py::object& given) {
     if (py::isinstance<py::tuple>(given) && py::len(given) >= 2 && py::len(given) <= 4) return given;
-    refuse_argument("list is not a tuple (first, index[, shift[, owners]]); pass one");
+    refuse_argument("list is neither a tuple (first, index[, shift[, owners]]) nor a radius; pass one");
   }
   Optional<Longs> first;
   Optional<Ints> index, shift, owners;
@@ -195,6 +195,12 @@ py::dict with_input(const deepmd_info& info, const Arguments& given, Run&& run) 
   input.fparam = fparam.data;
   input.aparam = aparam.data;
   if (aparam.data && n_aparam > n_local) input.ghost_aparam = aparam.data + n_local * info.dim_aparam;
+  if (py::isinstance<py::float_>(given.list)) {  // a radius: the core finds the neighbours of local atoms
+    const deepmd_list no_rows = {sizeof(deepmd_list), static_cast<int>(n_local), nullptr, nullptr, nullptr, nullptr, 0,
+                                 py::cast<double>(given.list)};
+    input.list = &no_rows;
+    return run(input);
+  }
   if (!given.list.is_none()) {
     const ListArguments list(given.list);
     if (list.owners.data && list.owners.array.size() != n_all) {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "deepmd/deepmd.h"
+#include "device/comparison.hpp"
 #include "device/product_kind.hpp"
 #include "device/shapes.hpp"
 #include "model/frame.hpp"
@@ -26,9 +27,10 @@ struct Border {
   int (*count_devices)();
   deepmd_status (*describe_device)(int device, std::string* words, std::string* problem);
   deepmd_status (*open)(const Opening& opening, Engine** opened, std::string* problem);
-  // Engines [n] of the same device and number of types, for one frame.
+  // Engines [n] of the same device and number of types, for one frame; how far their forces differ is told by comparison,
+  // which may be null.
   deepmd_status (*evaluate)(Engine* const* engines, int n, const Frame& frame, const Result* results, FrameStatus* status,
-                            std::string* problem);
+                            Comparison* comparison, std::string* problem);
   // Name of the device, library in use, and memory; valid until the next call.
   const char* (*describe)(Engine& engine);
   int (*device_of)(const Engine& engine);

@@ -24,7 +24,7 @@ class EngineOn : public Engine {
  public:
   using Backend = typename Traits::Backend;
 
-  EngineOn(int device, int n_types) : device_(device), backend_(Traits::make_backend(device)), frame_(*backend_, n_types) {}
+  EngineOn(int device, int n_types) : device_(device), backend_(Traits::make_backend(device)), frame_(*backend_, n_types), comparer_(*backend_) {}
   virtual PassMember<Backend>& member() = 0;
   virtual std::string memory() const = 0;
   virtual const char* products() const = 0;
@@ -32,6 +32,7 @@ class EngineOn : public Engine {
   int device() const { return device_; }
   Backend& backend() { return *backend_; }
   DeviceFrame<Backend>& frame() { return frame_; }
+  Comparer<Backend>& comparer() { return comparer_; }
   const char* describe() {
     words_ = text(Traits::describe_device(device_), ", ", backend_->product_library(), products(), ", ", memory());
     return words_.c_str();
@@ -41,6 +42,7 @@ class EngineOn : public Engine {
   int device_;
   std::unique_ptr<Backend> backend_;
   DeviceFrame<Backend> frame_;
+  Comparer<Backend> comparer_;
   std::string words_;
 };
 
@@ -114,13 +116,15 @@ struct BorderOf {
   }
 
   static deepmd_status evaluate(Engine* const* engines, int n, const Frame& frame, const Result* results, FrameStatus* status,
-                                std::string* problem) {
+                                Comparison* comparison, std::string* problem) {
     return guarded(problem, [&] {
       std::vector<PassMember<typename Traits::Backend>*> members;
       for (int k = 0; k < n; ++k) members.push_back(&static_cast<On*>(engines[k])->member());
       On& leader = *static_cast<On*>(engines[0]);
       Traits::enter(leader.backend());
-      evaluate_pass(leader.frame(), members.data(), n, frame, results, status);
+      ComparedPass<typename Traits::Backend> compared;
+      if (comparison) compared = {&leader.comparer(), comparison};
+      evaluate_pass(leader.frame(), members.data(), n, frame, results, status, compared);
     });
   }
 

@@ -4,6 +4,7 @@
 
 #include "core/error.hpp"
 #include "device/chunks.hpp"
+#include "device/comparer.hpp"
 #include "device/device_frame.hpp"
 #include "device/network_call.hpp"
 
@@ -21,11 +22,13 @@ class PassMember {
  public:
   virtual ~PassMember() = default;
   virtual Backend& backend() = 0;
-  // Memory and host data for a frame that `device` has taken.
-  virtual void prepare(DeviceFrame<Backend>& device, const Frame& frame, const Result& result) = 0;
+  // Memory and host data for a frame that `device` has taken. keeps_forces: they are wanted on the device in any case.
+  virtual void prepare(DeviceFrame<Backend>& device, const Frame& frame, const Result& result, bool keeps_forces) = 0;
   // Equal words: enqueue() does the same launches with the same arguments.
   virtual void append_key(std::vector<std::int64_t>& words) const = 0;
   virtual void enqueue() = 0;
+  // [n_all][3] on the device, once it has run.
+  virtual const double* forces() const = 0;
   // After all of it has run. Where the status tells of pairs that are too close or outside their tables, the numbers are
   // not to be used.
   virtual FrameStatus finish(const Frame& frame, const Result& result) = 0;
@@ -38,10 +41,17 @@ inline void clear_answers(const Frame& frame, const Result& result) {
   if (result.atom_virial) std::fill_n(result.atom_virial, 9 * frame.n_all(), 0.0);
 }
 
+// What is wanted of several models together.
+template <class Backend>
+struct ComparedPass {
+  Comparer<Backend>* comparer = nullptr;  // of the first one's backend; null: nothing
+  Comparison* comparison = nullptr;
+};
+
 // Evaluates members [n] with as many results and status; the frame is sent once, by the first one's backend.
 template <class Backend>
 void evaluate_pass(DeviceFrame<Backend>& device, PassMember<Backend>* const* members, int n, const Frame& frame,
-                   const Result* results, FrameStatus* status) {
+                   const Result* results, FrameStatus* status, const ComparedPass<Backend>& compared = {}) {
   if (frame.n_local == 0) {
     for (int k = 0; k < n; ++k) clear_answers(frame, results[k]);
     std::fill_n(status, n, FrameStatus());
@@ -50,8 +60,14 @@ void evaluate_pass(DeviceFrame<Backend>& device, PassMember<Backend>* const* mem
   std::vector<std::int64_t> key;
   device.take(frame);
   for (int k = 0; k < n; ++k) {
-    members[k]->prepare(device, frame, results[k]);
+    members[k]->prepare(device, frame, results[k], compared.comparer != nullptr);
     members[k]->append_key(key);
+  }
+  std::vector<const double*> forces;
+  if (compared.comparer) {
+    compared.comparer->prepare(frame.n_local);
+    compared.comparer->append_key(*compared.comparison, key);
+    for (int k = 0; k < n; ++k) forces.push_back(members[k]->forces());
   }
   Backend& leader = members[0]->backend();
   leader.replay(key, [&] {
@@ -59,8 +75,10 @@ void evaluate_pass(DeviceFrame<Backend>& device, PassMember<Backend>* const* mem
     for (int k = 1; k < n; ++k) leader.fork(members[k]->backend());
     for (int k = 0; k < n; ++k) members[k]->enqueue();
     for (int k = 1; k < n; ++k) leader.join(members[k]->backend());
+    if (compared.comparer) compared.comparer->enqueue(device, forces, *compared.comparison);
   });
   leader.wait();
+  if (compared.comparer) compared.comparer->finish(*compared.comparison);
   for (int k = 0; k < n; ++k) status[k] = members[k]->finish(frame, results[k]);
 }
 
@@ -83,15 +101,16 @@ class ForceCall : public PassMember<Backend> {
 
   Backend& backend() override { return backend_; }
 
-  void prepare(DeviceFrame<Backend>& device, const Frame& frame, const Result& result) override {
+  void prepare(DeviceFrame<Backend>& device, const Frame& frame, const Result& result, bool keeps_forces) override {
     frame_ = &device;
-    wants_ = {result.forces != nullptr, result.virial != nullptr, result.atom_virial != nullptr, result.atom_energy != nullptr};
+    wants_ = {result.forces != nullptr || keeps_forces, result.virial != nullptr, result.atom_virial != nullptr, result.atom_energy != nullptr,
+              result.forces != nullptr};
     stage_extra(frame);
     if (!is_planned()) plan(frame);
   }
 
   void append_key(std::vector<std::int64_t>& words) const override {
-    words.insert(words.end(), {wants_.bits(), frame_->bucket(), backend_.generation(), address(this), address(frame_), address(cut_.vector)});
+    words.insert(words.end(), {wants_.bits(), frame_->bucket(), frame_->layout(), backend_.generation(), address(this), address(frame_), address(cut_.vector)});
     for (const Chunk& chunk : plan_.chunks) {
       words.push_back(chunk.begin), words.push_back(chunk.end);
       words.insert(words.end(), chunk.first_row.begin(), chunk.first_row.end());
@@ -124,6 +143,7 @@ class ForceCall : public PassMember<Backend> {
     return *staged_status_.data();
   }
 
+  const double* forces() const override { return forces_.data(); }
   std::int64_t model_bytes() const { return numbers_.bytes() + high_.bytes() + low_.bytes(); }
   ProductKind products() const { return low_.data() ? ProductKind::split : high_.data() ? ProductKind::tf32 : ProductKind::plain; }
   std::int64_t frame_bytes() const {
@@ -142,9 +162,9 @@ class ForceCall : public PassMember<Backend> {
 
  private:
   struct Wants {
-    bool forces, virial, atom_virial, atom_energy;
+    bool forces, virial, atom_virial, atom_energy, brings_forces;
     bool gradient() const { return forces || virial || atom_virial; }
-    int bits() const { return forces + 2 * virial + 4 * atom_virial + 8 * atom_energy; }
+    int bits() const { return forces + 2 * virial + 4 * atom_virial + 8 * atom_energy + 16 * brings_forces; }
   };
 
   static constexpr std::int64_t kEntryBucket = 1 << 14;
@@ -197,7 +217,7 @@ class ForceCall : public PassMember<Backend> {
     planned_version_ = -1;
     for (;;) {
       try {
-        plan_ = plan_chunks(frame.n_local, frame.types, image_.n_types, frame.list.first, bytes_per_center(), bytes_per_entry(),
+        plan_ = plan_chunks(frame.n_local, frame.types, image_.n_types, frame_->host_first(), bytes_per_center(), bytes_per_entry(),
                             options_.work_bytes);
         reserve_results(frame.n_local, frame_->bucket());
         reserve_work();
@@ -329,7 +349,7 @@ class ForceCall : public PassMember<Backend> {
     backend_.download(staged_status_.data(), status_.data(), sizeof(FrameStatus));
     backend_.download(staged_totals_.data(), totals_.data(), bytes(AddUp::kValues));
     if (wants_.atom_energy) backend_.download(staged_energy_.data(), atom_energy_.data(), bytes(n));
-    if (wants_.forces) backend_.download(staged_forces_.data(), forces_.data(), bytes(3 * frame_->bucket()));
+    if (wants_.brings_forces) backend_.download(staged_forces_.data(), forces_.data(), bytes(3 * frame_->bucket()));
     if (wants_.atom_virial) backend_.download(staged_virial_.data(), atom_virial_.data(), bytes(9 * frame_->bucket()));
   }
 

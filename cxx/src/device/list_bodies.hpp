@@ -6,6 +6,41 @@
 
 namespace deepmd::device {
 
+// Lets the number at `at` of a heap sink until it is larger than those below it.
+template <class T>
+DEEPMD_BODY void sink(T* heap, std::int64_t at, std::int64_t size) {
+  const T own = heap[at];
+  for (std::int64_t child = 2 * at + 1; child < size; child = 2 * at + 1) {
+    if (child + 1 < size && heap[child + 1] > heap[child]) ++child;
+    if (heap[child] <= own) break;
+    heap[at] = heap[child];
+    at = child;
+  }
+  heap[at] = own;
+}
+
+// By one thread: few numbers by insertion, many by a heap.
+template <class T>
+DEEPMD_BODY void sort_ascending(T* values, std::int64_t size) {
+  constexpr std::int64_t kFew = 12;
+  if (size <= kFew) {
+    for (std::int64_t k = 1; k < size; ++k) {
+      const T own = values[k];
+      std::int64_t at = k;
+      for (; at > 0 && values[at - 1] > own; --at) values[at] = values[at - 1];
+      values[at] = own;
+    }
+    return;
+  }
+  for (std::int64_t at = size / 2; at-- > 0;) sink(values, at, size);
+  for (std::int64_t last = size; last-- > 1;) {
+    const T largest = values[0];
+    values[0] = values[last];
+    values[last] = largest;
+    sink(values, 0, last);
+  }
+}
+
 // A list of centres [0, n) as the engine keeps it between rebuilds.
 struct DeviceList {
   const std::int64_t* first = nullptr;  // [n + 1]
@@ -73,55 +108,6 @@ struct CountSeen {
   }
 };
 
-// first[j] = sum of count before j, by one block, tile after tile; count becomes zero again.
-struct ScanCounts {
-  std::int64_t n = 0;
-  int* count = nullptr;           // [n]
-  std::int64_t* first = nullptr;  // [n + 1]
-
-  static constexpr int kEach = 16;  // counts of a thread in one tile
-  std::size_t shared_bytes() const { return Arena::bytes_of<std::int64_t>(kThreads + 1); }
-
-  template <class Block>
-  DEEPMD_BODY void operator()(Block& block) const {
-    if (block.index() != 0) return;
-    std::int64_t* sums = Arena(block.shared()).take<std::int64_t>(kThreads + 1);
-    block.each([&](int t) {
-      if (t == 0) sums[kThreads] = 0;
-    });
-    for (std::int64_t base = 0; base < n; base += kThreads * kEach) {
-      block.each([&](int t) {
-        std::int64_t sum = 0;
-        const std::int64_t begin = base + static_cast<std::int64_t>(t) * kEach;
-        for (std::int64_t k = begin; k < begin + kEach && k < n; ++k) sum += count[k];
-        sums[t] = sum;
-      });
-      block.each([&](int t) {
-        if (t != 0) return;
-        std::int64_t before = sums[kThreads];
-        for (int other = 0; other < kThreads; ++other) {
-          const std::int64_t own = sums[other];
-          sums[other] = before;
-          before += own;
-        }
-        sums[kThreads] = before;
-      });
-      block.each([&](int t) {
-        std::int64_t at = sums[t];
-        const std::int64_t begin = base + static_cast<std::int64_t>(t) * kEach;
-        for (std::int64_t k = begin; k < begin + kEach && k < n; ++k) {
-          first[k] = at;
-          at += count[k];
-          count[k] = 0;
-        }
-      });
-    }
-    block.each([&](int t) {
-      if (t == 0) first[n] = sums[kThreads];
-    });
-  }
-};
-
 // The entries of each atom, in any order; count [n_all] is zero before.
 struct FillSeen {
   std::int64_t n_entries = 0;
@@ -144,41 +130,19 @@ struct FillSeen {
   }
 };
 
-// Makes the order of each atom's entries ascending, so that sums over them are the same in every run. A heap per thread.
+// Makes the order of each atom's entries ascending, so that sums over them are the same in every run. One thread per atom.
 struct SortSeen {
   std::int64_t n = 0;
   TurnedList turned;
 
   std::size_t shared_bytes() const { return 0; }
 
-  // Lets the number at `at` sink until it is larger than those below it.
-  static DEEPMD_BODY void sink(std::int64_t* heap, std::int64_t at, std::int64_t size) {
-    const std::int64_t own = heap[at];
-    for (std::int64_t child = 2 * at + 1; child < size; child = 2 * at + 1) {
-      if (child + 1 < size && heap[child + 1] > heap[child]) ++child;
-      if (heap[child] <= own) break;
-      heap[at] = heap[child];
-      at = child;
-    }
-    heap[at] = own;
-  }
-
-  static DEEPMD_BODY void sort(std::int64_t* values, std::int64_t size) {
-    for (std::int64_t at = size / 2; at-- > 0;) sink(values, at, size);
-    for (std::int64_t last = size; last-- > 1;) {
-      const std::int64_t largest = values[0];
-      values[0] = values[last];
-      values[last] = largest;
-      sink(values, 0, last);
-    }
-  }
-
   template <class Block>
   DEEPMD_BODY void operator()(Block& block) const {
     for (std::int64_t base = block.index() * kThreads; base < n; base += block.n_blocks() * kThreads) {
       block.each([&](int t) {
         const std::int64_t j = base + t;
-        if (j < n) sort(turned.entry + turned.first[j], turned.first[j + 1] - turned.first[j]);
+        if (j < n) sort_ascending(turned.entry + turned.first[j], turned.first[j + 1] - turned.first[j]);
       });
     }
   }

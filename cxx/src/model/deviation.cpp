@@ -6,20 +6,27 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/deviation_math.hpp"
+
 namespace deepmd {
 namespace {
 
-// Counted from the first model, so that the mean of equal values is that value to the last bit.
-double mean_of(const ModelValues& values, std::size_t c) {
-  const double first = values.of_model[0][c];
-  double sum = 0;
-  for (int k = 1; k < values.n_models; ++k) sum += values.of_model[k][c] - first;
-  return first + sum / values.n_models;
-}
+// Component c of a group as model k sees it.
+struct ValueInGroup {
+  const ModelValues& values;
+  std::size_t group;
+  double operator()(int k, int c) const { return values.of_model[k][group * values.width + static_cast<std::size_t>(c)]; }
+};
 
-double center_of(const ModelValues& values, const double* center, std::size_t c) {
-  return center ? center[c] : mean_of(values, c);
-}
+// What the deviation is counted from: given numbers, or the mean of the models.
+struct CenterOfGroup {
+  ValueInGroup value;
+  const double* center;
+  double operator()(int c) const {
+    if (center) return center[value.group * value.values.width + static_cast<std::size_t>(c)];
+    return mean_over_models(value, value.values.n_models, c);
+  }
+};
 
 void all_deviations(const ModelValues& values, const double* center, double level, double* deviation) {
   group_deviation(values, center, deviation);
@@ -57,30 +64,22 @@ double energy_deviation(const FrameOpinions& opinions, double n_counted) {
 }  // namespace
 
 void model_mean(const ModelValues& values, double* mean) {
-  for (std::size_t c = 0; c < values.n_groups * values.width; ++c) mean[c] = mean_of(values, c);
+  for (std::size_t g = 0; g < values.n_groups; ++g) {
+    const CenterOfGroup center{{values, g}, nullptr};
+    for (std::size_t c = 0; c < values.width; ++c) mean[g * values.width + c] = center(static_cast<int>(c));
+  }
 }
 
 void group_deviation(const ModelValues& values, const double* center, double* deviation) {
   for (std::size_t g = 0; g < values.n_groups; ++g) {
-    double sum = 0;
-    for (std::size_t c = g * values.width; c < (g + 1) * values.width; ++c) {
-      const double from = center_of(values, center, c);
-      for (int k = 0; k < values.n_models; ++k) {
-        const double difference = values.of_model[k][c] - from;
-        sum += difference * difference;
-      }
-    }
-    deviation[g] = std::sqrt(sum / values.n_models);
+    const ValueInGroup value{values, g};
+    deviation[g] = distance_from(CenterOfGroup{value, center}, value, values.n_models, static_cast<int>(values.width));
   }
 }
 
 void make_relative(const ModelValues& values, const double* center, double level, double* deviation) {
   for (std::size_t g = 0; g < values.n_groups; ++g) {
-    double norm2 = 0;
-    for (std::size_t c = g * values.width; c < (g + 1) * values.width; ++c) {
-      norm2 += std::pow(center_of(values, center, c), 2);
-    }
-    if (deviation[g] != 0) deviation[g] /= std::sqrt(norm2) + level;
+    deviation[g] = relative_to(CenterOfGroup{{values, g}, center}, static_cast<int>(values.width), level, deviation[g]);
   }
 }
 

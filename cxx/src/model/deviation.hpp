@@ -4,7 +4,7 @@
 
 namespace deepmd {
 
-// How far several models disagree: the only place that knows the formulas. <> is the mean over the models (population
+// How far several models disagree (the formulas stand in kernels/deviation_math.hpp). <> is the mean over the models (population
 // statistics), F_i^k the force of model k on atom i, W^k its virial, E^k its energy, N the number of atoms:
 //
 //   force of atom i       e_i  = sqrt(< |F_i^k - <F_i>|^2 >)                   avg: mean over the atoms

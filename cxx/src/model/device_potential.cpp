@@ -1,11 +1,13 @@
 #include "model/device_potential.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <vector>
 
 #include "core/error.hpp"
 #include "device/model_image.hpp"
 #include "model/device_library.hpp"
+#include "model/frame_rows.hpp"
 #include "model/pair_blocks.hpp"
 
 namespace deepmd {
@@ -42,9 +44,15 @@ device::ProductKind product_kind() {
   throw Error(DEEPMD_ERROR_ARGUMENT, text("the environment variable DEEPMD_GPU_PRODUCTS is '", word, "', expected plain, split or tf32"));
 }
 
+double longest_cutoff(const EnergyTree& tree) {
+  double longest = 0;
+  for (const PairDescriptor& descriptor : tree.descriptors) longest = std::max(longest, descriptor.cutoff.rcut);
+  return longest;
+}
+
 class OnDevice : public DevicePotential {
  public:
-  OnDevice(EnergyTree tree, PairBasis basis, DeviceOptions options) : n_types_(tree.n_types), options_(std::move(options)) {
+  OnDevice(EnergyTree tree, PairBasis basis, DeviceOptions options) : n_types_(tree.n_types), rcut_(longest_cutoff(tree)), options_(std::move(options)) {
     std::string why_not;
     border_ = device_border(&why_not);
     if (!border_) throw Error(DEEPMD_ERROR_UNSUPPORTED, "needs a GPU for the path cuda: " + why_not);
@@ -75,20 +83,33 @@ class OnDevice : public DevicePotential {
   }
 
   void evaluate_together(const Frame& frame, DevicePotential* const* models, int n, const Result* results) override {
+    const std::vector<device::FrameStatus> status = run(frame, models, n, results, nullptr);
+    for (int k = 0; k < n; ++k) {
+      if (status[static_cast<std::size_t>(k)].is_outside) static_cast<OnDevice*>(models[k])->fall_back(frame, results[k]);
+    }
+  }
+
+  bool compare_together(const Frame& frame, DevicePotential* const* models, int n, const Result* results,
+                        device::Comparison* comparison) override {
+    const std::vector<device::FrameStatus> status = run(frame, models, n, results, comparison);
+    return std::none_of(status.begin(), status.end(), [](const device::FrameStatus& found) { return found.is_outside; });
+  }
+
+ private:
+  std::vector<device::FrameStatus> run(const Frame& frame, DevicePotential* const* models, int n, const Result* results,
+                                       device::Comparison* comparison) {
     std::vector<device::Engine*> engines;
     for (int k = 0; k < n; ++k) engines.push_back(static_cast<OnDevice*>(models[k])->engine_);
     std::vector<device::FrameStatus> status(static_cast<std::size_t>(n));
     crossing([&](std::string* problem) {
-      return border_->evaluate(engines.data(), n, frame, results, status.data(), problem);
+      return border_->evaluate(engines.data(), n, frame, results, status.data(), comparison, problem);
     });
-    for (int k = 0; k < n; ++k) {
-      const device::FrameStatus& found = status[static_cast<std::size_t>(k)];
-      if (found.is_too_close) refuse_close_pairs(frame);
-      if (found.is_outside) static_cast<OnDevice*>(models[k])->fall_back(frame, results[k]);
+    for (const device::FrameStatus& found : status) {
+      if (found.is_too_close) refuse_close_pairs(with_rows(frame));
     }
+    return status;
   }
 
- private:
   template <class Real>
   void open(EnergyTree tree, PairBasis basis) {
     const FusedPlan<Real> plan(std::move(tree), std::move(basis), Isa::baseline);
@@ -107,10 +128,19 @@ class OnDevice : public DevicePotential {
 
   void fall_back(const Frame& frame, const Result& result) {
     if (!fallback_) fallback_ = options_.make_fallback();
-    fallback_->evaluate(frame, result);
+    fallback_->evaluate(with_rows(frame), result);
+  }
+
+  Frame with_rows(const Frame& frame) {
+    Frame same = frame;
+    same.list = rows_of(frame, rcut_, found_);
+    same.list.n_centers = frame.n_local;
+    return same;
   }
 
   int n_types_;
+  double rcut_;
+  NeighborList found_;
   DeviceOptions options_;
   const device::Border* border_ = nullptr;
   device::Engine* engine_ = nullptr;

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 
+#include "device/comparison.hpp"
 #include "model/energy_tree.hpp"
 #include "model/fused_potential.hpp"
 #include "model/fused_tables.hpp"
@@ -17,6 +18,10 @@ class DevicePotential : public Potential {
   virtual bool can_share(const DevicePotential& other) const = 0;
   // Models [n] that can share with the first one; results [n].
   virtual void evaluate_together(const Frame& frame, DevicePotential* const* models, int n, const Result* results) = 0;
+  // The same with the deviation of their forces, of which only those come down that results ask for. False if a pair lies
+  // outside the tables of a model: then nothing is known.
+  virtual bool compare_together(const Frame& frame, DevicePotential* const* models, int n, const Result* results,
+                                device::Comparison* comparison) = 0;
 };
 
 struct DeviceOptions {

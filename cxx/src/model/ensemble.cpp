@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.hpp"
+#include "model/frame_rows.hpp"
 #include "model/pair_blocks.hpp"
 #include "model/request_checks.hpp"
 
@@ -94,16 +95,33 @@ void Ensemble::evaluate(const Request& request, const std::vector<Result>& resul
   }
   Request filled = request;
   first().complete(filled, neighbors_);
-  evaluate_joined(filled.frame, results);
+  evaluate_completed(filled.frame, results);
+}
+
+void Ensemble::evaluate_completed(Frame& frame, const std::vector<Result>& results) {
+  find_rows(frame, results.size());
+  evaluate_joined(frame, results);
   for (std::size_t k = 0; k < results.size(); ++k) {
     if (members_[k].is_joined) continue;
     try {
-      evaluate_alone(members_[k], filled.frame, results[k]);
+      evaluate_alone(members_[k], frame, results[k]);
     } catch (const Error& e) {
       if (k == 0 || e.status() == DEEPMD_ERROR_GEOMETRY) throw;
       throw Error(e.status(), text("model ", members_[k].model->path(), ": ", e.what()));
     }
   }
+}
+
+// Rows for a list without, unless all of the first n models find neighbours themselves.
+void Ensemble::find_rows(Frame& frame, std::size_t n) {
+  if (frame.list.has_rows()) return;
+  if (frame.list.radius < rcut_) {
+    throw Error(DEEPMD_ERROR_ARGUMENT, text("the neighbour list has no rows and the radius ", frame.list.radius,
+                                            ", expected at least the longest cutoff ", rcut_, " Angstrom; pass a longer one"));
+  }
+  bool all_find = true;
+  for (std::size_t k = 0; k < n; ++k) all_find = all_find && members_[k].model->on_device();
+  if (!all_find) frame.list = rows_of(frame, rcut_, found_);
 }
 
 void Ensemble::evaluate_joined(const Frame& given, const std::vector<Result>& results) {

@@ -3,9 +3,20 @@
 #include <string>
 #include <vector>
 
+#include "model/deviation.hpp"
 #include "model/model.hpp"
 
 namespace deepmd {
+
+struct DeviationWish {
+  double relative = -1, relative_v = -1;  // as in FrameOpinions
+  double* atoms = nullptr;                // [n_local] the deviation of each force, or null
+};
+
+struct EnsembleDeviation {
+  FrameDeviation frame;
+  double largest_force = 0;  // of the absolute deviations
+};
 
 // Several models for the same atoms: one checked request and one neighbour list for all. Types and defaults are those of
 // the first model; a model that lists the same elements in another order has its types mapped, and the list reaches as
@@ -24,6 +35,9 @@ class Ensemble {
 
   // Evaluates the first results.size() models.
   void evaluate(const Request& request, const std::vector<Result>& results);
+  // Evaluates all models; `first` is for the first one's answers. Ghosts need owners, which get their shares of the forces
+  // before these are compared.
+  EnsembleDeviation compare(const Request& request, const Result& first, const DeviationWish& wish);
 
  private:
   struct Member {
@@ -33,15 +47,22 @@ class Ensemble {
   };
 
   Model& first() const { return *members_[0].model; }
+  bool compare_on_device(const Frame& given, const std::vector<Result>& results, const DeviationWish& wish, EnsembleDeviation* found);
+  void compare_on_host(Frame& frame, std::vector<Result> results, FrameOpinions opinions, const DeviationWish& wish,
+                       EnsembleDeviation* found);
+  void evaluate_completed(Frame& frame, const std::vector<Result>& results);
+  void find_rows(Frame& frame, std::size_t n);
   void evaluate_joined(const Frame& given, const std::vector<Result>& results);
   void evaluate_alone(const Member& member, Frame frame, const Result& result);
 
   std::vector<Member> members_;
   double rcut_;
   Neighbors neighbors_;
+  NeighborList found_;
   std::vector<FusedPotential*> joined_;
   std::vector<DevicePotential*> joined_on_device_;
   std::vector<Result> joined_results_;
+  std::vector<double> forces_;  // [n_models][n_all][3] to be compared on the host
   std::vector<int> types_;  // [n_all] in the order of a model that lists its elements differently
 };
 

@@ -1,6 +1,7 @@
 #include "model/model.hpp"
 
 #include "core/error.hpp"
+#include "model/frame_rows.hpp"
 #include "model/pair_blocks.hpp"
 #include "model/request_checks.hpp"
 #include "model/selftest.hpp"
@@ -32,6 +33,7 @@ Model::Model(ModelFile file, const PathChoice& choice)
 void Model::evaluate(const Request& request, const Result& result) {
   Request filled = request;
   complete(filled, neighbors_);
+  if (!on_device()) filled.frame.list = rows_of(filled.frame, metadata().rcut, found_);
   evaluate_checked(filled.frame, result);
 }
 
@@ -65,6 +67,7 @@ void Model::evaluate_output(const Request& request, const OutputResult& result) 
   }
   Request filled = request;
   complete(filled, neighbors_);
+  filled.frame.list = rows_of(filled.frame, metadata().rcut, found_);
   path_.potential->evaluate_output(seen_by_model(filled.frame), result);
   check_finite(filled.frame, result, static_cast<std::size_t>(output.width));
 }

@@ -38,7 +38,8 @@ class Model {
   void evaluate(const Request& request, const Result& result);
   // The same for a model that predicts something else than energies.
   void evaluate_output(const Request& request, const OutputResult& result);
-  // The two halves of it: fills in defaults and, from `neighbors`, a missing list, and checks; evaluates what was checked.
+  // The two halves of it: fills in defaults and, from `neighbors`, a missing list, and checks; evaluates what was checked,
+  // with rows in its list unless the model is on_device().
   void complete(Request& request, Neighbors& neighbors) const;
   void evaluate_checked(const Frame& frame, const Result& result);
   // Largest force difference (eV/Angstrom) to the frames in the file; throws DEEPMD_ERROR_SELFTEST on a mismatch.
@@ -50,6 +51,7 @@ class Model {
   ModelFile file_;
   OpenedPath path_;
   Neighbors neighbors_;
+  NeighborList found_;
 };
 
 }  // namespace deepmd

@@ -55,6 +55,23 @@ void check_owners(const Frame& frame) {
   }
 }
 
+// What only says how far neighbours are: whoever evaluates finds them.
+void check_list_without_rows(const Frame& frame, double rcut) {
+  const ListView& list = frame.list;
+  if (!(list.radius >= rcut && list.radius <= 1e6)) {
+    refuse(text("the neighbour list has no rows and the radius ", list.radius, ", expected at least the cutoff ", rcut,
+                " Angstrom; pass rows, or a radius"));
+  }
+  if (frame.cell) {
+    refuse("the neighbour list has no rows, and there is a cell, expected periodic images as ghosts; pass ghosts and no cell, or "
+           "rows with shifts");
+  }
+  if (list.n_centers != frame.n_local) {
+    refuse(text("the neighbour list has ", list.n_centers, " centres, expected the ", frame.n_local, " local atoms"));
+  }
+  if (list.owners) check_owners(frame);
+}
+
 void check_list(const Frame& frame, const int* pbc) {
   const ListView& list = frame.list;
   const auto n_all = static_cast<std::int64_t>(frame.n_all());
@@ -102,7 +119,12 @@ void check_request(const Request& request, const Metadata& metadata) {
                      metadata.has_fragments() ? metadata.dim_aparam : 0, "aparam of ghosts", "atomic");
   }
   check_spins(frame, metadata);
-  if (request.has_list) check_list(frame, request.pbc);
+  if (!request.has_list) return;
+  if (frame.list.has_rows()) {
+    check_list(frame, request.pbc);
+  } else {
+    check_list_without_rows(frame, metadata.rcut);
+  }
 }
 
 }  // namespace deepmd

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ class Batch:
     """
     found: dict[str, bool]
     origin: str  # system and frames, for messages
+    padding: ClassVar[None] = None  # all atoms are there
 
     @property
     def centers(self) -> np.ndarray:
@@ -102,6 +103,11 @@ class GraphCache:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= oldest.n_bytes
         return batch
+
+    def forget(self, system: int, frame: int) -> None:
+        """Drops a frame that is kept elsewhere from now on."""
+        if batch := self._kept.pop((system, frame), None):
+            self._bytes -= batch.n_bytes
 
     def _build(self, system: int, frame: int) -> Batch:
         source = self.systems[system]

@@ -133,12 +133,14 @@ def assemble(
     for source in (training, validation):
         if source is not None:
             group.spread_sampler(source.sampler)
-    engine, place = device.settle(model, engine, loss, (training, validation), group)
+    given = [source for source in (training, validation) if source is not None]
+    task = device.Task(model, engine, loss, given, states=engine_states(payload))
+    place = device.settle(model, [task], group)
     total = steps_of(section, training.sampler, group.n)
     rates = schedule(jdata["learning_rate"], total)
     setup = Setup(
         model=model,
-        engine=engine,
+        engine=task.engine,
         loss=loss,
         schedule=rates,
         optimizer=make_optimizer(model, jdata.get("optimizer") or {}, rates.lr(0), total),
@@ -152,6 +154,11 @@ def assemble(
         lr_factor=lr_factor(jdata["learning_rate"].get("scale_by_worker", "linear"), group.n),
     )
     return setup, payload
+
+
+def engine_states(payload: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Those of all processes of the run that goes on, if one does."""
+    return [] if payload is None else payload.get("engines") or [payload["engine"]]
 
 
 def open_task(

@@ -52,6 +52,16 @@ class Processes:
     def average(self, parameters: Sequence[Any]) -> None:
         """Puts the mean of all gradients in the place of each process's own."""
 
+    def union(self, flags: tuple[bool, ...]) -> tuple[bool, ...]:
+        """For each flag whether it is set in any process."""
+        return flags
+
+    def sum(self, values: Any) -> None:
+        """Puts the sum over all processes in the place of a tensor."""
+
+    def use_devices(self, places: list[str]) -> None:
+        """How gradients travel; places: which device each process trains on, wherever it is."""
+
     def spread(self, model: Any) -> None:
         """Gives the weights and statistics of process 0 to all (in place)."""
         if self.n > 1:
@@ -83,9 +93,9 @@ class Processes:
 class Several(Processes):
     """The same for one of n processes; words go by gloo, gradients by `gradients` (None: by gloo too)."""
 
-    def __init__(self, rank: int, n: int, gradients: Any = None):
+    def __init__(self, rank: int, n: int):
         super().__init__(rank, n)
-        self.gradients = gradients
+        self.gradients: Any = None
 
     def agree(self, state: int = 0) -> int:
         import torch
@@ -117,21 +127,42 @@ class Several(Processes):
         if not parameters:
             return
         kind = torch.float64 if any(p.dtype == torch.float64 for p in parameters) else torch.float32
-        device = parameters[0].device
-        here = torch.tensor([float(p.grad is not None) for p in parameters], dtype=kind, device=device)
-        pieces = [torch.zeros(p.numel(), dtype=kind, device=device) if p.grad is None else p.grad.flatten().to(kind)
+        here = torch.tensor([float(p.grad is not None) for p in parameters], dtype=kind)
+        pieces = [torch.zeros(p.numel(), dtype=kind) if p.grad is None else p.grad.flatten().to(kind)
                   for p in parameters]  # fmt: skip
         total = torch.cat([here, *pieces])
-        if self.gradients is None and device.type != "cpu":
-            total = total.cpu()
-        direct = self.gradients if total.device.type == "cuda" else None
-        self._together(lambda: dist.all_reduce(total, group=direct))
-        total = total.to(device)
+        self._together(lambda: dist.all_reduce(total))
         known = total[: len(parameters)].tolist()
         means = torch.split(total[len(parameters) :] / self.n, [p.numel() for p in parameters])
         for parameter, n_known, mean in zip(parameters, known, means, strict=True):
             # Without a gradient anywhere the optimiser leaves the parameter alone, as it does in one process.
             parameter.grad = mean.reshape(parameter.shape).to(parameter.dtype) if n_known else None
+
+    def union(self, flags: tuple[bool, ...]) -> tuple[bool, ...]:
+        import torch
+        import torch.distributed as dist
+
+        self.agree()
+        every = torch.tensor(flags, dtype=torch.int32)
+        self._together(lambda: dist.all_reduce(every, op=dist.ReduceOp.MAX))
+        return tuple(bool(one) for one in every.tolist())
+
+    def sum(self, values: Any) -> None:
+        import torch.distributed as dist
+
+        if values.device.type == "cpu" or self.gradients is not None:
+            self._together(lambda: dist.all_reduce(values, group=self.gradients))
+            return
+        host = values.cpu()
+        self._together(lambda: dist.all_reduce(host))
+        values.copy_(host)
+
+    def use_devices(self, places: list[str]) -> None:
+        import torch.distributed as dist
+
+        # NCCL wants a GPU for each process; where two share one, gradients go through the host.
+        if len(set(places)) == self.n and all(place.startswith("cuda ") for place in places):
+            self._together(lambda: setattr(self, "gradients", dist.new_group(backend="nccl")))
 
     def fail(self, error: Exception) -> None:
         """Tells the others that this process cannot go on; the first one that failed goes on with its own error."""
@@ -214,20 +245,16 @@ def processes() -> Iterator[Processes]:
 def _join() -> Several:
     import torch.distributed as dist
 
-    from deepmd.train.device import gpu_count
-
     rank, n, local = _number("RANK"), _number("WORLD_SIZE"), _number("LOCAL_WORLD_SIZE")
     if local == n and sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all on one machine, whose name need not be known
     try:
         dist.init_process_group("gloo", timeout=PATIENCE)
-        # NCCL wants a GPU for each process; where they share one, gradients go through the host.
-        gradients = dist.new_group(backend="nccl") if local <= gpu_count() else None
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         text = f"dp train: the {n} processes do not find each other: {reason}; check torchrun's options"
         raise TrainingError(text) from error
-    return Several(rank, n, gradients)
+    return Several(rank, n)
 
 
 def lr_factor(rule: str, n: int) -> float:

@@ -13,7 +13,7 @@ from deepmd.config.multi_task import Link, links_of, tasks_of
 from deepmd.data import System, stat_file
 from deepmd.data.output_bias import set_output_bias
 from deepmd.errors import InputError, ModelError
-from deepmd.train import assemble, checkpoint
+from deepmd.train import assemble, checkpoint, device
 from deepmd.train.files import write_json
 from deepmd.train.origin import RANDOM, Origin
 from deepmd.train.processes import Processes, lr_factor
@@ -58,6 +58,8 @@ def run(jdata: dict[str, Any], args: Any, origin: Origin, group: Processes) -> N
     assemble.tell_how(clock)
     trainer.run()
     if clock.section.get("change_bias_after_training"):
+        for one in trainer.tasks.values():
+            device.to_host(one.setup, assemble.make_engine)
         for task, one in trainer.tasks.items() if group.is_first else ():
             setup = one.setup
             assemble.retarget_bias(setup.model, setup.engine, assemble.sample(setup.training, tasks[task]["model"]))
@@ -111,25 +113,38 @@ def build(
         start_statistics(models, batches, tasks, weights)
     moved = take_weights(origin, models, jdata["model"]["model_dict"])
     group.spread(together)
+    states = payload_states(origin)
+    places = {}
+    for task, (model, loss, training, validation) in parts.items():
+        engine = assemble.make_engine(model, loss.needs_hessian)
+        if task in moved and group.is_first:
+            assemble.retarget_bias(model, engine, batches[task])
+        given = [source for source in (training, validation) if source is not None]
+        for source in given:
+            group.spread_sampler(source.sampler)
+        places[task] = device.Task(model, engine, loss, given, task, states.get(task, []))
+    if moved:
+        group.spread(together)
+    place = device.settle(together, list(places.values()), group)
     rates = schedule(jdata["learning_rate"], n_steps)
     optimizer = assemble.make_optimizer(together, jdata.get("optimizer") or {}, rates.lr(0), n_steps)
     factor = lr_factor(jdata["learning_rate"].get("scale_by_worker", "linear"), group.n)
     setups = {}
     for task, (model, loss, training, validation) in parts.items():
-        engine = assemble.make_engine(model, loss.needs_hessian)
-        if task in moved and group.is_first:
-            assemble.retarget_bias(model, engine, batches[task])
-        for source in (training, validation):
-            if source is not None:
-                group.spread_sampler(source.sampler)
-        setups[task] = Setup(model, engine, loss, rates, optimizer, training, validation,
+        setups[task] = Setup(model, places[task].engine, loss, rates, optimizer, training, validation,
                              tasks[task]["training"], n_steps, tasks[task], 0, group, "", factor)  # fmt: skip
-    if moved:
-        group.spread(together)
     first = next(iter(setups.values()))
     clock = Setup(together, first.engine, first.loss, rates, optimizer, first.training, None,
-                  jdata["training"], n_steps, jdata, 0, group, "", factor)  # fmt: skip
+                  jdata["training"], n_steps, jdata, 0, group, place, factor)  # fmt: skip
     return MultiTrainer(clock, setups, weights)
+
+
+def payload_states(origin: Origin) -> dict[str, list[dict[str, Any]]]:
+    """By task what the engines of the run that goes on kept, if one does."""
+    if origin.kind != "restart":
+        return {}
+    payload = checkpoint.load(checkpoint.find_checkpoint(origin.path))
+    return {task: assemble.engine_states(own) for task, own in payload["tasks"].items()}
 
 
 def sharers(models: dict[str, Any], task: str) -> list[list[str]]:
@@ -236,12 +251,15 @@ class MultiTrainer(Trainer):
         chosen = list(self.tasks)[min(draw, len(self.tasks) - 1)]
         own = self.tasks[chosen]
         own.setup.step = setup.step
-        report = own.train_step(batch := own.setup.training.next(self.group), lr)
-        setup.step += 1
+        batch, step = own.setup.training.next(self.group), setup.step + 1
+        done = own.take_step(batch, lr, self.looks(step))
+        setup.step = step
+        if self.looks(step):
+            self.finish_steps()
         if self.shows(setup.step):
             values = {}
             for task, one in self.tasks.items():
-                training = own.shown(report, batch.n_atoms) if task == chosen else one.measure(lr)
+                training = own.shown(*done[-1]) if task == chosen else one.measure(lr)
                 validation = one.validate(lr) if one.setup.validation is not None else None
                 values |= column_values(training, validation, task)
                 progress.display(setup.step, training, validation, lr, task)
@@ -252,6 +270,17 @@ class MultiTrainer(Trainer):
         if setup.step % self.save_freq == 0 or setup.step == setup.numb_steps:
             self.save()
         progress.advance()
+
+    def begin(self) -> None:
+        bad = None
+        for one in self.tasks.values():
+            one.begin(bad)
+            bad = one.whole and one.whole.steps.bad
+
+    def finish_steps(self) -> list[tuple[dict[str, float], int]]:
+        for one in self.tasks.values():
+            one.finish_steps()
+        return []
 
     def columns(self) -> list[list[str]]:
         found = []

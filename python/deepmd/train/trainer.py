@@ -17,10 +17,13 @@ from deepmd.data import Sampler
 from deepmd.data.graph import Batch, GraphCache
 from deepmd.errors import TrainingError
 from deepmd.nn.plain import AnyEngine
+from deepmd.nn.resident import ResidentEngine
 from deepmd.train import checkpoint
 from deepmd.train.files import checkpoint_prefix
 from deepmd.train.processes import Processes
 from deepmd.train.progress import LearningCurve, Progress, column_groups, column_values
+from deepmd.train.recorded import Recorder
+from deepmd.train.whole_step import Steps, WholeStep
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +117,7 @@ class Trainer:
         self.parameters = [p for p in setup.model.parameters() if p.requires_grad]
         self._signal: int | None = None
         self._saved_step = -1
+        self.whole: WholeStep | None = None  # what takes the steps where data are on a device
         self._previous = ""  # frames of the step before: those that spoilt the weights if the weights are spoilt
 
     def run(self) -> None:
@@ -123,6 +127,7 @@ class Trainer:
         curve = None
         if setup.section.get("disp_training", True) and self.group.is_first:
             curve = LearningCurve(setup.section["disp_file"], self.columns(), restart)
+        self.begin()
         progress = Progress(setup.step, setup.numb_steps, bool(setup.section.get("time_training", True)))
         previous = {s: signal.signal(s, self._notice) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
@@ -141,15 +146,15 @@ class Trainer:
     def _one(self, curve: LearningCurve | None, progress: Progress) -> None:
         setup = self.setup
         lr = setup.schedule.lr(setup.step)
-        batch = setup.training.next(self.group)
-        report = self.train_step(batch, lr)
-        setup.step += 1
-        step = setup.step
+        batch, step = setup.training.next(self.group), setup.step + 1
+        done = self.take_step(batch, lr, self.looks(step))
+        setup.step = step
         if self._since_shown is not None:
-            self._since_shown.add(report, batch.n_atoms)
+            for one in done:
+                self._since_shown.add(*one)
         if self.shows(step):
             if self._since_shown is None:
-                report = self.shown(report, batch.n_atoms)
+                report = self.shown(*done[-1])
             else:
                 report, self._since_shown = self._of_all(self._since_shown), Averages()
             validation = self.validate(lr) if setup.validation is not None else None
@@ -184,35 +189,71 @@ class Trainer:
         """Whether errors are shown after this step."""
         return step == 1 or step % self.disp_freq == 0 or step == self.setup.numb_steps
 
+    def looks(self, step: int) -> bool:
+        """Whether the numbers of this step are asked for at once."""
+        return self.shows(step) or step % self.save_freq == 0
+
+    def begin(self, bad: torch.Tensor | None = None) -> None:
+        """Before the first step, after what a checkpoint holds was taken. bad: see `Steps`."""
+        setup = self.setup
+        if not isinstance(setup.engine, ResidentEngine):
+            return
+        device = self.parameters[0].device
+        if bad is None:
+            bad = torch.zeros((), dtype=torch.float32, device=device)
+        norm = None if self.max_norm is None else float(self.max_norm)
+        steps = Steps(setup.optimizer, self.parameters, norm, self.group, Recorder(device), bad)
+        self.whole = WholeStep(setup.engine, setup.loss, steps)
+
+    def take_step(self, batch: Any, lr: float, look: bool) -> list[tuple[dict[str, float], int]]:
+        """One step; errors and numbers of atoms of the steps that are known by now, of this one if look."""
+        if self.whole is None:
+            return [(self.train_step(batch, lr), batch.n_atoms)]
+        self.whole.step(self.setup.step + 1, batch, lr, self.setup.lr_factor)
+        return self.finish_steps() if look or self.whole.is_full else []
+
+    def finish_steps(self) -> list[tuple[dict[str, float], int]]:
+        """Waits for the steps that a device was given. Raises TrainingError as `train_step` does."""
+        found = []
+        for done in self.whole.finish() if self.whole is not None else ():
+            if done.failed == "elsewhere":
+                self.group.agree()  # the process whose frames they are says so
+            if done.failed:
+                what = f"the loss is {done.loss}" if not math.isfinite(done.loss) else "the gradient is not finite"
+                raise self._broken(what, done.origin, done.number)
+            self._previous = done.origin
+            found.append((done.report, done.n_atoms))
+        return found
+
     def train_step(self, batch: Batch, lr: float) -> dict[str, float]:
         """One optimiser step on a batch. Raises TrainingError, weights unchanged, if the loss is not finite."""
         setup = self.setup
         setup.optimizer.zero_grad(set_to_none=True)  # of other tasks too
         loss, report = setup.engine.differentiate(setup.loss, batch, lr, self.parameters)
         if not math.isfinite(loss):
-            raise self._broken(f"the loss is {loss}", batch)
+            raise self._broken(f"the loss is {loss}", batch.origin)
         own = (p.grad for p in self.parameters if p.grad is not None) if self.group.n > 1 else ()
         if not all(bool(torch.isfinite(g).all()) for g in own):  # the mean would not tell whose frames they were
-            raise self._broken("the gradient is not finite", batch)
+            raise self._broken("the gradient is not finite", batch.origin)
         self.group.average(self.parameters)
         if self.max_norm is not None:
             norm = torch.nn.utils.clip_grad_norm_(self.parameters, float(self.max_norm))
             if not math.isfinite(float(norm)):
-                raise self._broken(f"the norm of the gradient is {float(norm)}", batch)
+                raise self._broken(f"the norm of the gradient is {float(norm)}", batch.origin)
         for group in setup.optimizer.param_groups:
             group["lr"] = lr * setup.lr_factor
         setup.optimizer.step()
         self._previous = batch.origin
         return report
 
-    def _broken(self, what: str, batch: Batch) -> TrainingError:
+    def _broken(self, what: str, frames: str, step: int = 0) -> TrainingError:
         last = f"the last good checkpoint is {self.prefix}-{self._saved_step}.pt" if self._saved_step >= 0 else (
             "no checkpoint was written yet")  # fmt: skip
-        frames = batch.origin
         if not all(bool(torch.isfinite(p).all()) for p in self.parameters):
             frames = f"{self._previous} (the step before, after which weights are not finite)"
+        step = step or self.setup.step + 1
         return TrainingError(
-            f"training stopped at step {self.setup.step + 1}: {what} for {frames}; {last}; look at these frames "
+            f"training stopped at step {step}: {what} for {frames}; {last}; look at these frames "
             "with dp check, or lower the learning rate"
         )
 
@@ -232,6 +273,7 @@ class Trainer:
 
     def save(self) -> None:
         """Writes a checkpoint of the present state."""
+        self.finish_steps()
         payload = self.payload()
         self.group.compare(self.parameters, self.setup.step)
         if self.group.is_first:

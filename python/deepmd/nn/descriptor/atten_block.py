@@ -128,9 +128,11 @@ class AttenBlock(Environment):
     @torch.jit.unused
     def node_values(self, t_i: int, types_j: list[int], s: Tensor, table: Tensor) -> Tensor:
         """Groups: the network and, where the switch weights it, what the types add; else both in one."""
-        n, kinds = s.shape[0], torch.tensor(types_j)
+        n, whole = s.shape[0], types_j == list(range(self.n_types))
+        # Made on the device where all types are asked for: a recorded step must not read from the host.
+        kinds = torch.arange(self.n_types, device=s.device) if whole else torch.tensor(types_j, device=s.device)
         if not self.strip:
-            every, own = kinds.repeat_interleave(n), torch.full((n * len(types_j),), t_i)
+            every, own = kinds.repeat_interleave(n), torch.full((n * len(types_j),), t_i, device=s.device)
             g = self.embed(s.repeat(len(types_j), 1), own, every, s, table)
             return g.reshape(1, len(types_j), n, self.width)
         couples = kinds if self.one_side else t_i * self.n_types + kinds

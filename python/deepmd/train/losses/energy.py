@@ -31,6 +31,8 @@ TERMS = {
     "h": ("hessian",),
 }
 """Short name of each term and the labels that it needs."""
+BY_ATOM = ("f", "ae", "pf")
+"""Means over atoms, or their components."""
 
 
 class EnergyLoss:
@@ -96,6 +98,8 @@ class EnergyLoss:
                 report[f"{kind}_{k}"] = math.nan
                 continue
             loss, error = self._term(k, prediction, batch)
+            if k in BY_ATOM and batch.padding is not None:  # atoms that are not there added nothing
+                loss, error = batch.padding * loss, (batch.padding if self.mae else batch.padding.sqrt()) * error
             total = total + term.weight(lr / self.start_lr) * loss
             report[f"{kind}_{k}"] = error
         report["rmse"] = total.detach().clamp(min=0.0).sqrt()
