@@ -56,6 +56,11 @@ class Seen:
     reported: list[str]  # errors whose labels are there
 
 
+def spoilt(value: Tensor) -> Tensor:
+    """Whether it is not finite, in two operations."""
+    return (value - value) != 0
+
+
 class WholeStep:
     """Steps of one task. Everything that a recording reads or writes is made here and stays where it is."""
 
@@ -101,7 +106,7 @@ class WholeStep:
         total = total.detach()
         # Whose frames they were can be told only before the gradients of several processes are summed.
         own = total + self.flat[:-1].sum() if self.steps.group.n > 1 else total
-        failed = ~torch.isfinite(own)
+        failed = spoilt(own)
         self.flat[-1:].copy_(failed.reshape(1))
         reported = [k for k, one in report.items() if isinstance(one, Tensor)]
         values = torch.stack([total, failed.to(torch.float64), *(report[k] for k in reported)])
@@ -116,7 +121,7 @@ class WholeStep:
         norm = torch.linalg.vector_norm(self.flat[:-1]).to(torch.float64)
         failed = self.flat[-1:].to(torch.float64)
         self.norms.index_copy_(0, self.numbers[:1], torch.cat([norm.reshape(1), failed]).unsqueeze(0))
-        steps.bad.copy_(((failed[0] != 0) | ~torch.isfinite(norm) | (steps.bad != 0)).to(torch.float32))
+        steps.bad.copy_(steps.bad + (norm - norm) + failed[0] != 0)
         if steps.max_norm is not None:
             self.flat[:-1].mul_(torch.clamp(steps.max_norm / (norm + 1e-6), max=1.0).to(self.flat.dtype))
         known = [k for k, has in enumerate(pattern) if has]
