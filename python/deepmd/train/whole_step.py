@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,6 +89,7 @@ class WholeStep:
         """Room for the numbers of a step, on the device and in KEPT rows on the host."""
         self.numbers = torch.zeros(n, dtype=torch.int64, device=self.device)
         self._host = torch.zeros(KEPT, n, dtype=torch.int64, pin_memory=self.device.type == "cuda")
+        self._rows = self._host.numpy()
 
     # What runs on the device.
 
@@ -160,12 +162,12 @@ class WholeStep:
         if place != self._place:
             self.recordings.clear()
             self._place = place
-        host = self._host[row, :n]
+        host = self._rows[row]
         host[0] = row
-        host[1:HEAD] = torch.tensor([lr, lr * factor], dtype=torch.float64).view(torch.int64)
-        host[HEAD:] = torch.tensor(batch.pages)
+        host[1:HEAD].view(np.float64)[:] = lr, lr * factor
+        host[HEAD:n] = batch.pages
         self._waiting.append((number, batch))
-        self.numbers[:n].copy_(host, non_blocking=True)
+        self.numbers[:n].copy_(self._host[row, :n], non_blocking=True)
         if self.steps.group.n == 1:
             self._alone(batch)
         else:
