@@ -40,10 +40,13 @@ def shrunk(value: Any) -> Any:
     for key, one in small.items():
         if key == "neuron" or key.endswith("_neuron") and isinstance(one, list):
             small[key] = [4, 8, 8][: len(one)]
-        elif key in ("sel", "nsel") and one == "auto":
-            small[key] = [20, 30] if small.get("type", "se_e2_a") in ("se_e2_a", "se_e2_r", "se_e3", "se_a_tpe") else 50
+        elif key.endswith("sel") and one == "auto":
+            by_type = key == "sel" and small.get("type") in ("se_e2_a", "se_e2_r", "se_e3", "se_a_tpe")
+            small[key] = [20, 30] if by_type else 50
         elif key == "rcut" or key.endswith("_rcut"):
             small[key] = min(one, RCUT)
+        elif key == "rcut_smth" or key.endswith("_rcut_smth"):
+            small[key] = min(one, RCUT - 1.0)
         elif key == "nlayers":
             small[key] = min(one, 2)
         elif key == "tab_file" or key == "use_srtab":
