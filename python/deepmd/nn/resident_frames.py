@@ -251,8 +251,8 @@ class ResidentCache:
         pages = self._room(layout.n_pages, {(key[0], other) for other in together})
         if pages is None:
             raise TrainingError(
-                f"{batch.origin} does not fit in the memory for frames on the device; raise DEEPMD_GPU_MEMORY (MiB), or "
-                "train with DEVICE=cpu"
+                f"{batch.origin} does not fit in the memory for frames on the device; raise DEEPMD_GPU_MEMORY (MiB), "
+                "or train with DEVICE=cpu"
             )
         self.arena.pages[torch.tensor(pages, device=self.device)] = layout.row(frame).to(self.device)
         present = tuple(np.unique(batch.types).tolist())
