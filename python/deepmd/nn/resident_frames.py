@@ -257,7 +257,8 @@ class ResidentCache:
         self.arena.pages[torch.tensor(pages, device=self.device)] = layout.row(frame).to(self.device)
         present = tuple(np.unique(batch.types).tolist())
         self._kept[key] = Kept(shape, np.array(pages), batch.found, present, len(batch.types), batch.origin)
-        self.source.forget(*key)  # the device has it
+        if len(self.arena.pages) < self.arena.most:  # then nothing has to go, and the host needs no list of its own
+            self.source.forget(*key)
         return self._kept[key]
 
     def _room(self, n: int, spared: set[tuple[int, int]]) -> list[int] | None:
