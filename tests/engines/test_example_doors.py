@@ -47,7 +47,7 @@ def shrunk(value: Any) -> Any:
             small[key] = min(one, RCUT)
         elif key == "rcut_smth" or key.endswith("_rcut_smth"):
             small[key] = min(one, RCUT - 1.0)
-        elif key == "nlayers":
+        elif key in ("nlayers", "axis_neuron"):
             small[key] = min(one, 2)
         elif key == "tab_file" or key == "use_srtab":
             small[key] = str(FOLDER / "models" / one)
