@@ -14,6 +14,7 @@ struct CallOptions {
   std::int64_t work_bytes = std::int64_t{1} << 30;  // of a chunk's arrays
   std::int64_t staged_bytes = 40 << 10;             // largest tables that blocks copy to shared memory
   ProductKind products = ProductKind::plain;        // of the fitting net in mixed precision
+  int n_sharing = 1;                                // ranks on the device
 };
 
 // One model's part in a pass over a frame, which several models may share.
@@ -97,6 +98,7 @@ class ForceCall : public PassMember<Backend> {
     split_weights();
     backend_.wait();
     image_.numbers = {};
+    check_limits();
   }
 
   Backend& backend() override { return backend_; }
@@ -184,6 +186,25 @@ class ForceCall : public PassMember<Backend> {
     split.high = high_.reserve(n);
     if (options_.products == ProductKind::split) split.low = low_.reserve(n);
     backend_.launch(split, n);
+  }
+
+  // Of the kernels whose needs depend on the model, at their largest; the others are what the package was compiled for.
+  void check_limits() {
+    SumNeighbors<Real> sum;
+    sum.in.n_staged = is_stageable() ? image_.n_table_numbers : 0;
+    backend_.check_limits(sum, "sum over neighbours");
+    ProjectNeighbors<Real> project;
+    project.in.n_staged = sum.in.n_staged, project.in.widest_table = image_.widest_table;
+    backend_.check_limits(project, "give the gradient of each pair");
+    ProductsBack<Real> back;
+    for (const CenterShape& center : image_.centers) back.n = std::max(back.n, center.n);
+    backend_.check_limits(back, "go back through the products of sums");
+    backend_.check_limits(GatherForces(), "gather forces");
+    backend_.check_limits(FindNeighbors(), "find neighbours");
+    backend_.check_limits(CompareForces(), "compare forces");
+  }
+  bool is_stageable() const {
+    return image_.n_table_numbers * static_cast<std::int64_t>(sizeof(Real)) <= options_.staged_bytes;
   }
 
   bool has_map() const { return !image_.centers.empty() && image_.centers[0].has_map; }
@@ -301,8 +322,7 @@ class ForceCall : public PassMember<Backend> {
     in.order = order_.data() + chunk.begin, in.n = chunk.n();
     in.centers = centers_.data(), in.neighbors = neighbors_.data(), in.numbers = numbers_.data();
     // a block must have several centres to make up for the copy
-    const bool is_staged = image_.n_table_numbers * static_cast<std::int64_t>(sizeof(Real)) <= options_.staged_bytes &&
-                           chunk.n() >= kCentersPerCopy * backend_.most_blocks();
+    const bool is_staged = is_stageable() && chunk.n() >= kCentersPerCopy * backend_.most_blocks();
     in.n_staged = is_staged ? image_.n_table_numbers : 0;
     in.cutoff = image_.cutoff;
     in.n_types = image_.n_types, in.sums_stride = image_.sums_stride, in.widest_table = image_.widest_table;
