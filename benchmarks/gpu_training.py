@@ -25,18 +25,19 @@ from deepmd.train.origin import Origin
 from deepmd.train.processes import Processes
 from deepmd.train.trainer import Trainer
 from harness import table
-from inputs import HERE
+from inputs import water_systems
 from torch.utils._python_dispatch import TorchDispatchMode
 
 MICROSECONDS = 2.0  # assumed for a small kernel within a CUDA graph, on an H100, its successor waiting for it
 BYTES_PER_SECOND = 2.5e12  # assumed
+FLOPS_PER_SECOND = 2e13  # assumed, for products as small as these
 TARGET = ">= 2,500 samples/s at batch 1 (one H100 or H200)"
 
 
 def make_input(folder: Path, batch: int, precision: str, quick: bool) -> dict:
-    """The standard nets of the family's manuals for water, on the data of the example (192 atoms)."""
+    """The standard nets of the family's manuals for water, on its data (192 atoms) if they are here."""
     embedding, fitting = ([5, 10, 20], [24] * 3) if quick else ([25, 50, 100], [240] * 3)
-    data = {"systems": str(HERE.parent / "examples" / "lmp" / "data" / "train"), "batch_size": batch}
+    data = {"systems": water_systems()[0], "batch_size": batch}
     return {
         "model": {
             "type_map": ["O", "H"],
@@ -100,13 +101,17 @@ class Operations(TorchDispatchMode):
         super().__init__()
         self.names: Counter[str] = Counter()
         self.n_bytes = 0
+        self.n_flops = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = function(*args, **(kwargs or {}))
         name = function._schema.name.removeprefix("aten::")
         if name not in NO_WORK:
             self.names[name] += 1
-            self.n_bytes += sum(one.nbytes for one in tensors_of([args, found]))
+            given = tensors_of([args, found])
+            self.n_bytes += sum(one.nbytes for one in given)
+            if name in ("mm", "bmm", "addmm", "baddbmm"):
+                self.n_flops += 2 * found.numel() * given[-2].shape[-2]
         return found
 
 
@@ -123,9 +128,12 @@ def print_count(folder: Path, batch: int, precision: str) -> None:
     trainer.take_step(own, 1e-3, True)
     with Operations() as counted:
         trainer.whole._both(own)
-    n, megabytes = sum(counted.names.values()), counted.n_bytes / 1e6
-    micro = n * MICROSECONDS + megabytes * 1e6 / BYTES_PER_SECOND * 1e6
-    print(f"{precision}, {batch} frames of {own.n_atoms // own.n_frames} atoms: {n} operations, {megabytes:.0f} MB")
+    n = sum(counted.names.values())
+    n_bytes = counted.n_bytes - own.cache.arena.pages.nbytes  # few of its pages are read
+    micro = n * MICROSECONDS + 1e6 * (n_bytes / BYTES_PER_SECOND + counted.n_flops / FLOPS_PER_SECOND)
+    atoms = own.n_atoms // own.n_frames
+    print(f"{precision}, {batch} frames of {atoms} atoms: {n} operations, {n_bytes / 1e6:.0f} MB, "
+          f"{counted.n_flops / 1e9:.2f} GFlop")  # fmt: skip
     print("  " + ", ".join(f"{name} {k}" for name, k in counted.names.most_common(16)))
     print(f"  predicted, not measured: {micro:.0f} us a step, {1e6 * batch / micro:.0f} samples/s")
 

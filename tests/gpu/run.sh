@@ -62,6 +62,8 @@ if command -v compute-sanitizer >/dev/null; then
       python "$root/benchmarks/gpu.py" --sanitize 2>&1 | tee "$out/$tool.log"
     DEEPMD_GPU_PRODUCTS="split" compute-sanitizer --tool "$tool" --error-exitcode 9 --target-processes all \
       python "$root/benchmarks/gpu.py" --sanitize 2>&1 | tee -a "$out/$tool.log"
+    compute-sanitizer --tool "$tool" --error-exitcode 9 --target-processes all \
+      python "$root/benchmarks/gpu_training.py" --agreement --quick 2>&1 | tee -a "$out/$tool.log"
   done
 else
   say "   compute-sanitizer is not installed: skipped"

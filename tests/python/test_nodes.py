@@ -9,7 +9,7 @@ import pytest
 import torch
 from checks import tolerance
 from deepmd.data import System, load_systems, write_system
-from deepmd.data.graph import GraphCache
+from deepmd.data.graph import GraphCache, Memory, Room
 from deepmd.nn.model import build, deserialize
 from deepmd.nn.nodes import Nodes, OnNodes, node_parts
 from deepmd.nn.plain import OutputEngine, PlainEngine
@@ -105,6 +105,53 @@ def test_every_kind_agrees_with_the_plain_path(cache, name):
     assert nodes.parts and nodes.error() < 1e-11
 
 
+@pytest.mark.parametrize("name", ["se_e2_r", "se_e3", "hybrid"])
+def test_sums_of_a_frame_are_kept(cache, name, monkeypatch):
+    model = make_model(name)
+    source, sums = cache(model), []
+    monkeypatch.setattr(OnNodes, "new_sums", lambda *args, new=OnNodes.new_sums: sums.append(args[0]) or new(*args))
+    engine = PlainEngine(model, nodes=Nodes(model, SHORTEST))
+    first, again = (loss_of(engine(source.batch(0, np.array([1])))).detach() for _ in range(2))
+    assert len(sums) == len(engine.nodes.parts) and first == again
+    other = loss_of(engine(source.batch(0, np.array([0])))).detach()
+    assert len(sums) == 2 * len(engine.nodes.parts) and other != first
+    for part in engine.nodes.parts:  # other nodes make other sums
+        part.refine()
+    torch.testing.assert_close(loss_of(engine(source.batch(0, np.array([1])))).detach(), first, rtol=1e-5, atol=1e-5)
+    assert len(sums) == 3 * len(engine.nodes.parts)
+
+
+def test_sums_are_not_those_of_other_positions(cache):
+    model = make_model("se_e2_r")
+    batch = cache(model).batch(0, np.array([1]))
+    engine = PlainEngine(model, nodes=Nodes(model, SHORTEST))
+    inputs = engine.inputs(batch)
+    near = [inputs.vectors * factor for factor in (1.0, 1.01)]
+
+    def energies(vectors, memory):
+        with engine.nodes.of(memory):
+            return model.atom_energy(*inputs.arguments(vectors)).detach()
+
+    for vectors in near * 2:
+        assert torch.equal(energies(vectors, batch.memory), energies(vectors, Memory(Room(0))))
+
+
+def test_what_is_kept_has_a_limit(cache):
+    model = make_model("se_e2_r")
+    source = cache(model)
+    engine = PlainEngine(model, nodes=Nodes(model, SHORTEST))
+    before = source.room.left
+    engine(source.batch(0, np.array([0])))
+    one = before - source.room.left  # bytes of a frame
+    source.batch(0, np.array([0])).memory.clear()
+    source.room.left = limit = one + one // 2
+    found = [[engine(source.batch(0, np.array([k]))).energy.detach() for k in range(3)] for _ in range(2)]
+    assert found[0] == found[1] and 0 <= source.room.left <= limit - one
+    for batch in source._kept.values():
+        batch.memory.clear()
+    assert source.room.left == limit
+
+
 def test_few_pairs_do_not_pay_for_nodes(cache, monkeypatch):
     model = deserialize(make_tree(Options()))
     batch, found = cache(model).batch(0, np.array([0])), []
@@ -130,8 +177,32 @@ def test_other_outputs_agree_with_the_plain_path(cache, kind):
     fast, plain = OutputEngine(model, fine_nodes(model))(batch), OutputEngine(model)(batch)
     np.testing.assert_allclose(fast.atomic.detach(), plain.atomic.detach(), rtol=0, atol=1e-9)
     parameters = [p for p in model.descriptor.parameters() if p.requires_grad]
-    for a, b in zip(*(torch.autograd.grad(one.total.pow(2).sum(), parameters) for one in (fast, plain)), strict=True):
+    of = [torch.autograd.grad(one.total.pow(2).sum(), parameters, materialize_grads=True) for one in (fast, plain)]
+    for a, b in zip(*of, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("frames", [[1], [2, 0]])
+@pytest.mark.parametrize("kind", ["dipole", "polar"])
+def test_centres_without_an_output_are_left_out(cache, kind, frames):
+    model = make_output_model(kind, sel_type=[1])
+    model.out_bias[0] = 0.0
+    source = cache(model)
+    source.labels = ()
+    batch = source.batch(0, np.array(frames))
+    for nodes in (None, fine_nodes(model)):
+        engine, every = OutputEngine(model, nodes), OutputEngine(model)
+        assert engine.selected == [1] and engine.leaves_out()
+        every.selected = None
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        a, b = engine(batch), every(batch)
+        for one, other in ((a.atomic, b.atomic), (a.total, b.total)):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+        of = [torch.autograd.grad(x.total.pow(2).sum(), parameters, materialize_grads=True) for x in (a, b)]
+        for one, other in zip(*of, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9)
+    model.out_bias[0] = 1.0  # then atoms of that type have an output too
+    assert not engine.leaves_out()
 
 
 def test_spins_agree_with_the_plain_path(cache):

@@ -123,6 +123,13 @@ def test_the_learning_rate_follows_the_number_of_processes(tmp_path, jdata):
 
 
 def test_resident_data_are_trained_on_by_two_processes(tmp_path, jdata):
+    """Some frames have one type alone, so that the parameters with a gradient differ between processes."""
+    folder = Path(jdata["training"]["training_data"]["systems"][0])
+    types = np.tile(np.loadtxt(folder / "type.raw", dtype=int), (8, 1))
+    types[::3, types[0] == 0] = 1
+    np.save(folder / "set.000" / "real_atom_types.npy", types)
+    (folder / "type.raw").write_text("0\n" * types.shape[1])
+    jdata = changed(jdata, training__training_data__batch_size=1, training__gradient_max_norm=5.0)
     launch(tmp_path / "cpu", jdata)
     assert launch_with(tmp_path / "resident", jdata, use_emulation).count("emulated on the CPU") == 1
     assert differences(*(weights(tmp_path / name / "model.ckpt.pt") for name in ("cpu", "resident"))) < 1e-7
@@ -130,6 +137,27 @@ def test_resident_data_are_trained_on_by_two_processes(tmp_path, jdata):
 
 def use_emulation() -> None:
     os.environ["DEVICE"] = "emulated"
+
+
+def spoil_in_1() -> None:
+    use_emulation()
+    from deepmd.train.whole_step import WholeStep
+
+    step = WholeStep.step
+
+    def spoilt(self, number, batch, lr, factor=1.0):
+        if number == 4 and self.steps.group.rank == 1:
+            batch.cache.arena.pages[batch.pages[0]] = float("nan")
+        step(self, number, batch, lr, factor)
+
+    WholeStep.step = spoilt
+
+
+def test_frames_that_are_not_finite_end_all_with_the_sentence_of_their_process(tmp_path, jdata):
+    status, words = finish(start(tmp_path, jdata, change=spoil_in_1), tmp_path)
+    assert status == [2, 2] and words.count("dp: error: ") == 1, words
+    assert "dp: error: process 1 of 2: training stopped at step 4: the loss is nan for " in words
+    assert checkpoint.find_checkpoint(tmp_path).name == "model.ckpt-3.pt"
 
 
 def launch_with(folder: Path, jdata: dict, change: Callable[[], None]) -> str:

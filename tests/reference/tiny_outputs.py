@@ -16,8 +16,8 @@ FITTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def make_output_model(kind: str, descriptor: str = "se_e2_a") -> torch.nn.Module:
-    """A model of one kind; outputs of order one."""
+def make_output_model(kind: str, descriptor: str = "se_e2_a", **more: Any) -> torch.nn.Module:
+    """A model of one kind; outputs of order one. more: keys of the fitting net."""
     from deepmd.config import normalise
     from deepmd.nn.model import build
 
@@ -25,7 +25,7 @@ def make_output_model(kind: str, descriptor: str = "se_e2_a") -> torch.nn.Module
     section = {
         "type_map": ["O", "H"],
         "descriptor": model["descriptor"],
-        "fitting_net": {"neuron": [6, 6], "seed": 3, **FITTINGS[kind]},
+        "fitting_net": {"neuron": [6, 6], "seed": 3, **FITTINGS[kind], **more},
     }
     loss = {"type": kind} if kind in ("dos", "property") else {"type": "tensor", "pref": 1.0, "pref_atomic": 0.0}
     full = normalise({

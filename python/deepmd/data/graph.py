@@ -6,20 +6,50 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from deepmd.data.system import System
-from deepmd.keys import field
+from deepmd.keys import field as key_field
 from deepmd.nn.frames import Pairs, find_pairs
 
 LABELS = ("energy", "force", "virial", "atom_ener", "atom_pref", "atom_ener_coeff", "fparam", "aparam")
 """What a batch of an energy model carries; losses of other kinds name their own."""
 BY_ATOM = ("drdq",)
 """Fields of a frame whose rows go by atom and Cartesian component; they travel as fields of atoms."""
+
+
+@dataclass
+class Room:
+    """How many bytes may still be kept beside the frames of a cache."""
+
+    left: int = 1 << 30
+
+
+class Memory:
+    """What engines keep of a frame because it depends on positions alone; a frame that finds no room keeps nothing."""
+
+    def __init__(self, room: Room):
+        self.room = room
+        self._kept: dict[Any, tuple[Any, int]] = {}
+
+    def get(self, key: Any) -> Any:
+        """What is kept under a key, or None."""
+        return self._kept.get(key, (None, 0))[0]
+
+    def put(self, key: Any, value: Any, n_bytes: int) -> None:
+        """Keeps a value of that size in place of what had the key, if there is room."""
+        self.room.left += self._kept.pop(key, (None, 0))[1]
+        if n_bytes <= self.room.left:
+            self._kept[key] = value, n_bytes
+            self.room.left -= n_bytes
+
+    def clear(self) -> None:
+        self.room.left += sum(n_bytes for _, n_bytes in self._kept.values())
+        self._kept.clear()
 
 
 @dataclass
@@ -40,6 +70,7 @@ class Batch:
     """
     found: dict[str, bool]
     origin: str  # system and frames, for messages
+    memory: Memory = field(default_factory=lambda: Memory(Room(0)))  # of single frames that are kept themselves
     padding: ClassVar[None] = None  # all atoms are there
 
     @property
@@ -83,6 +114,7 @@ class GraphCache:
         self.budget = budget
         self._kept: OrderedDict[tuple[int, int], Batch] = OrderedDict()
         self._bytes = 0
+        self.room = Room()
         self.modifier = modifier
         self._modified: dict[tuple[int, int], dict[str, Any]] = {}  # kept for all frames, as it costs more than a list
 
@@ -102,12 +134,14 @@ class GraphCache:
         while self._bytes > self.budget and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= oldest.n_bytes
+            oldest.memory.clear()
         return batch
 
     def forget(self, system: int, frame: int) -> None:
         """Drops a frame that is kept elsewhere from now on."""
         if batch := self._kept.pop((system, frame), None):
             self._bytes -= batch.n_bytes
+            batch.memory.clear()
 
     def _build(self, system: int, frame: int) -> Batch:
         source = self.systems[system]
@@ -118,8 +152,8 @@ class GraphCache:
         types = types[order].astype(np.int32)
         cell = None if data["cell"] is None else data["cell"][0]
         pairs = self._visible(find_pairs(data["positions"][0][order], cell, self.rcut), types)
-        labels = {key: arranged(key, data[field(key).name], order, len(data["types"][0])) for key in self.labels}
-        found = {key: bool(data["find_" + field(key).name][0]) for key in self.labels}
+        labels = {key: arranged(key, data[key_field(key).name], order, len(data["types"][0])) for key in self.labels}
+        found = {key: bool(data["find_" + key_field(key).name][0]) for key in self.labels}
         if self.modifier is not None:
             if (system, frame) not in self._modified:
                 self._modified[system, frame] = self.modifier.evaluate(data["positions"][0][order], types, cell)
@@ -139,6 +173,7 @@ class GraphCache:
             labels=labels,
             found=found,
             origin=f"{source.name} frame {frame}",
+            memory=Memory(self.room),
         )
 
     def _visible(self, pairs: Pairs, types: np.ndarray) -> Pairs:
@@ -157,7 +192,7 @@ def without(labels: dict[str, np.ndarray], found: dict[str, bool], part: dict[st
 
 def per_atom(key: str) -> bool:
     """Whether a label has a leading n_atoms in a batch."""
-    return key in BY_ATOM or field(key).per_atom
+    return key in BY_ATOM or key_field(key).per_atom
 
 
 def arranged(key: str, value: np.ndarray, order: np.ndarray, n_all: int) -> np.ndarray:

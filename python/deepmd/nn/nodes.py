@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from deepmd import _kernels
+from deepmd.data.graph import Memory, Room
 from deepmd.errors import EngineError
 from deepmd.nn.compiled import pieces
 
@@ -69,6 +71,27 @@ class PairGradient(torch.autograd.Function):
         return torch.from_numpy(ctx.basis.tangent(ctx.pairs, d_g.detach().numpy())), None, None
 
 
+@dataclass
+class KeptSums:
+    """B of some pairs, which depends on their positions and the basis only."""
+
+    b: np.ndarray
+    basis: Any
+    pairs: Any
+    vectors: np.ndarray  # [n_pairs, 3]
+
+    def serves(self, basis: Any, vectors: Tensor) -> bool:
+        """Whether these are the sums of other vectors in that basis."""
+        if basis is not self.basis or len(vectors) != len(self.vectors):
+            return False
+        own = vectors.detach().numpy()
+        return own.ctypes.data == self.vectors.ctypes.data or np.array_equal(own, self.vectors)
+
+    @property
+    def n_bytes(self) -> int:
+        return self.b.nbytes + 2 * self.vectors.nbytes  # the pairs hold theirs and two numbers for each
+
+
 class OnNodes:
     """One module on nodes. Called as its `forward`, and gives the same.
 
@@ -81,6 +104,8 @@ class OnNodes:
     """What a pair costs on the plain path beside an evaluation at a node, without forces and with them."""
 
     def __init__(self, module: nn.Module, extra: Callable[[], tuple[Any, ...]], shortest: float, n_nodes: int):
+        self.memory = Memory(Room(0))  # of the frame at hand
+        self.n_calls = 0  # on it
         self.module = module
         self.extra = extra
         self.shortest = shortest
@@ -183,14 +208,30 @@ class OnNodes:
         else:
             present = tuple(range(len(self.module.davg)))
         self._seen.update(present)
-        first = np.searchsorted(centers.numpy(), np.arange(n_centers + 1))
-        pairs = _kernels.Pairs(first, index.astype(np.int32), vectors.detach().numpy(), kinds.astype(np.int32))
+        key = ("sums", id(self), self.n_calls)
+        self.n_calls += 1
+        kept = self.memory.get(key)
+        if kept is None or not kept.serves(self._bases.get(present), vectors):
+            kept = self.new_sums(vectors, centers.numpy(), index, kinds, n_centers, present)
+            if kept is None:
+                return None
+            self.memory.put(key, kept, kept.n_bytes)
+        return NeighborSums.apply(vectors, kept.b, kept.basis, kept.pairs), present
+
+    def new_sums(
+        self, vectors: Tensor, centers: np.ndarray, index: np.ndarray, kinds: np.ndarray, n_centers: int,
+        present: tuple[int, ...],
+    ) -> KeptSums | None:  # fmt: skip
+        """The sums of `sums`; None where nodes cannot cover the pairs."""
+        first = np.searchsorted(centers, np.arange(n_centers + 1))
+        own = vectors.detach().numpy()
+        pairs = _kernels.Pairs(first, index.astype(np.int32), own, kinds.astype(np.int32))
         b, outside = self.basis(present).sum(pairs)
         if outside:
             if not self.widen(vectors.detach()):
                 return None
             b, _ = self.basis(present).sum(pairs)
-        return NeighborSums.apply(vectors, b, self.basis(present), pairs), present
+        return KeptSums(b, self.basis(present), pairs, own)
 
     def widen(self, vectors: Tensor) -> bool:
         """Lets the nodes cover pairs as close as these; False if nodes do not serve then."""
@@ -312,17 +353,25 @@ class Nodes:
 
     def __init__(self, model: nn.Module, shortest: float, n_nodes: int = FIRST_N_NODES):
         self.parts: list[OnNodes] = []
+        self.memory = Memory(Room(0))
         self._pieces: list[Any] = []
         for module, extra in node_parts(model):
             kind, n = (OnCouples, 4 * n_nodes) if module.node_shape().couples else (OnNodes, n_nodes)
             self.parts.append(kind(module, extra, shortest, n))
 
+    def of(self, memory: Memory) -> Nodes:
+        """To be entered for a frame whose memory that is."""
+        self.memory = memory
+        return self
+
     def __enter__(self) -> Nodes:
         self._pieces.append(pieces())
         self._pieces[-1].__enter__()
         for part in self.parts:
+            part.memory, part.n_calls = self.memory, 0
             if part.active:
                 part.module.forward = part
+        self.memory = Memory(Room(0))
         return self
 
     def __exit__(self, *error: object) -> None:

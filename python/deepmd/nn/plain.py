@@ -4,6 +4,7 @@ are the judge of those that evaluate embedding networks on nodes (`deepmd.nn.nod
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,35 @@ class Inputs:
 
     def arguments(self, vectors: Tensor) -> tuple[Any, ...]:
         """Of `atom_energy` and `atom_output`."""
-        return vectors, self.centers, self.neighbors, self.types, len(self.types), self.fparam, self.aparam
+        return vectors, self.centers, self.neighbors, self.types, len(self.frame), self.fparam, self.aparam
+
+    def of_types(self, kinds: list[int]) -> tuple[Inputs, Tensor]:
+        """The same for centres of some types only, which stand before all atoms then, and which atoms these are."""
+        chosen = torch.isin(self.types, torch.tensor(kinds))
+        index = torch.nonzero(chosen).flatten()
+        kept = torch.nonzero(chosen[self.centers]).flatten()
+        return Inputs(
+            self.vectors[kept],
+            (torch.cumsum(chosen, 0) - 1)[self.centers[kept]],
+            self.neighbors[kept] + len(index),
+            torch.cat([self.types[index], self.types]),
+            self.frame[index],
+            None if self.fparam is None else self.fparam[index],
+            None if self.aparam is None else self.aparam[index],
+        ), index
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(x.nbytes for x in vars(self).values() if x is not None)
+
+
+def recalled(batch: Batch, key: Any, make: Callable[[], Any]) -> Any:
+    """What is kept of a batch under a key, made where it is not; the value knows its `n_bytes`."""
+    found = batch.memory.get(key)
+    if found is None:
+        found = make()
+        batch.memory.put(key, found, found.n_bytes)
+    return found
 
 
 class AnyEngine:
@@ -74,9 +103,13 @@ class AnyEngine:
         self.dims = (facts.dim_fparam, facts.dim_aparam)
         self.reduce = facts.output.get("reduce", "sum")
 
-    def fast(self) -> AbstractContextManager:
+    def fast(self, batch: Batch) -> AbstractContextManager:
         """Within it the model runs on its nodes, if there are any."""
-        return nullcontext() if self.nodes is None else self.nodes
+        return nullcontext() if self.nodes is None else self.nodes.of(batch.memory)
+
+    def inputs(self, batch: Batch) -> Inputs:
+        """The batch as arguments; not to be changed, as they are kept."""
+        return recalled(batch, ("inputs", self.dims), lambda: Inputs.of(batch, *self.dims))
 
     def forces(self, g: Tensor, batch: Batch, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Forces and virial of pair gradients; compiled where only the parameters are differentiated."""
@@ -143,15 +176,15 @@ class PlainEngine(AnyEngine):
         return self.model.atom_energy(*inputs.arguments(vectors))
 
     def __call__(self, batch: Batch, with_forces: bool = True, create_graph: bool = True) -> Prediction:
-        inputs = Inputs.of(batch, *self.dims)
+        inputs = self.inputs(batch)
         frame, centers, neighbors = inputs.frame, inputs.centers, inputs.neighbors
-        vectors = inputs.vectors.requires_grad_(with_forces)
+        vectors = inputs.vectors.detach().requires_grad_(with_forces)
         moved = None
         if with_forces and self.hessian:  # displacements of the atoms, so that second derivatives are theirs
             moved = torch.zeros(len(batch.types), 3, dtype=torch.float64, requires_grad=True)
             vectors = inputs.vectors + moved[neighbors] - moved[centers]
         keep = create_graph or self.hessian
-        with self.fast():
+        with self.fast(batch):
             atom_energy = self.energies(inputs, vectors)
         energy = torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, frame, atom_energy)
         if not with_forces:
@@ -188,13 +221,47 @@ def hessian(forces: Tensor, moved: Tensor, frame: Tensor, n_frames: int, create_
 
 
 class OutputEngine(AnyEngine):
-    """Predictions of models of other kinds than energy."""
+    """Predictions of models of other kinds than energy.
+
+    Where outputs of some types are zero by definition (`sel_type`), only centres of the others are gone through.
+    """
+
+    def __init__(self, model: Any, nodes: Any = None):
+        super().__init__(model, nodes)
+        facts = model.facts()
+        selected = facts.output.get("sel_type")
+        every = selected is None or len(selected) == len(model.type_map)
+        self.selected = None if every or facts.passes_messages or facts.output.get("open") else selected
+        self.others = [t for t in range(len(model.type_map)) if t not in (self.selected or [])]
+
+    def leaves_out(self) -> bool:
+        """Whether outputs of other types are zero, their bias included."""
+        return self.selected is not None and not bool(self.model.out_bias[self.others].any())
 
     def __call__(self, batch: Batch, with_forces: bool = False, create_graph: bool = True) -> Output:
-        inputs = Inputs.of(batch, *self.dims)
-        with self.fast(), torch.set_grad_enabled(create_graph):
+        inputs, index = self.inputs(batch), None
+        if self.leaves_out():
+            key = ("selected", self.dims, *self.selected)
+            part = recalled(batch, key, lambda: Selected(*inputs.of_types(self.selected)))
+            if len(part.index) > 0:
+                inputs, index = part.inputs, part.index
+        with self.fast(batch), torch.set_grad_enabled(create_graph):
             atomic = self.model.atom_output(*inputs.arguments(inputs.vectors))
             total = torch.zeros(batch.n_frames, atomic.shape[1], dtype=torch.float64).index_add(0, inputs.frame, atomic)
             if self.reduce == "mean":
                 total = total / torch.from_numpy(batch.atoms_per_frame).unsqueeze(1)
+            if index is not None:
+                atomic = torch.zeros(batch.n_atoms, atomic.shape[1], dtype=torch.float64).index_copy(0, index, atomic)
         return Output(total, atomic)
+
+
+@dataclass
+class Selected:
+    """Centres of some types and which atoms of the batch they are."""
+
+    inputs: Inputs
+    index: Tensor
+
+    @property
+    def n_bytes(self) -> int:
+        return self.inputs.n_bytes + self.index.nbytes

@@ -23,6 +23,7 @@ from deepmd.nn.descriptor.se_e2_r import DescriptorSeE2R
 from deepmd.nn.nodes import OnNodes
 from deepmd.nn.plain import AnyEngine, Prediction
 from deepmd.nn.resident_frames import Loaded, ResidentBatch, refuse_sharp
+from deepmd.nn.resident_networks import Plan, energies, serves
 
 MOST_TYPES = 8  # of a model with a type embedding, whose columns are those of all types here
 
@@ -39,24 +40,26 @@ class PairGradients(torch.autograd.Function):
     ) -> Tensor:
         q = torch.arange(columns[2], dtype=angle.dtype, device=angle.device)
         angles = angle.unsqueeze(-1) * q
-        values, derivatives = torch.cos(angles), torch.sin(angles) * q  # [f, N, S, K]
-        ctx.save_for_backward(values, derivatives, slopes)
+        tables = torch.cos(angles), angles.sin_()  # [f, N, S, K]; the factor q goes to the fewer numbers of H
+        ctx.save_for_backward(*tables, slopes, q)
         ctx.slots, ctx.columns, ctx.shape = slots, columns, h.shape
         own = h.unflatten(-1, columns)  # [f, N, rows, groups, types, K]
-        parts = []
-        for t, (begin, end) in enumerate(zip(slots[:-1], slots[1:], strict=True)):
-            of_type = own[..., t, :].flatten(2, 3).transpose(2, 3)  # [f, N, K, x]
-            parts.append(torch.cat([table[:, :, begin:end] @ of_type for table in (values, derivatives)], dim=-1))
-        return (torch.cat(parts, dim=2).unsqueeze(-1) * slopes).sum(dim=3)
+        sums = angle.new_empty(*slopes.shape[:-1])
+        x = slopes.shape[3] // 2
+        for k, (table, factors) in enumerate(zip(tables, (own, own * q), strict=True)):
+            for t, (begin, end) in enumerate(zip(slots[:-1], slots[1:], strict=True)):
+                of_type = factors[..., t, :].flatten(2, 3).transpose(2, 3)  # [f, N, K, x]
+                sums[:, :, begin:end, k * x : (k + 1) * x] = table[:, :, begin:end] @ of_type
+        return (sums.unsqueeze(-1) * slopes).sum(dim=3)
 
     @staticmethod
     def backward(ctx: Any, d: Tensor) -> tuple[Tensor | None, ...]:
-        values, derivatives, slopes = ctx.saved_tensors
+        cosines, sines, slopes, q = ctx.saved_tensors
         d_sums = (d.unsqueeze(3) * slopes).sum(dim=4)  # [f, N, S, 2 x]
         x, parts = d_sums.shape[3] // 2, []
         for begin, end in zip(ctx.slots[:-1], ctx.slots[1:], strict=True):
             first, second = (d_sums[:, :, begin:end, k : k + x].transpose(2, 3) for k in (0, x))
-            parts.append(first @ values[:, :, begin:end] + second @ derivatives[:, :, begin:end])
+            parts.append(torch.addcmul(first @ cosines[:, :, begin:end], second @ sines[:, :, begin:end], q))
         d_h = torch.stack(parts, dim=3).unflatten(2, (ctx.shape[2], ctx.columns[0]))  # [f, N, rows, groups, types, K]
         return d_h.reshape(ctx.shape), None, None, None, None
 
@@ -85,11 +88,32 @@ class ResidentEngine(AnyEngine):
         super().__init__(model, nodes)
         self.parts: list[OnNodes] = nodes.parts
         self.device = model.out_bias.device
+        self.written_out = serves(model, self.parts)
+        self._plans: dict[Any, Plan] = {}
+        self._stacks: dict[Any, Any] = {}
+
+    def plan_of(self, frames: Loaded) -> Plan:
+        """Made anew for other nodes, which the shape knows."""
+        key = (frames.shape, frames.present, frames.n_frames)
+        if key not in self._plans:
+            if any(old[0].nodes != frames.shape.nodes for old in self._plans):
+                self._plans.clear()
+            self._plans[key] = Plan(self.model, self.parts[0], frames, self._stacks)
+        return self._plans[key]
 
     def __call__(
-        self, batch: ResidentBatch | Loaded, with_forces: bool = True, create_graph: bool = True
+        self,
+        batch: ResidentBatch | Loaded,
+        with_forces: bool = True,
+        create_graph: bool = True,
+        with_virial: bool = True,
     ) -> Prediction:
         frames = batch if isinstance(batch, Loaded) else batch.loaded
+        if self.written_out:
+            with torch.set_grad_enabled(create_graph):
+                atom_energy, h = energies(self.plan_of(frames), frames)
+                forces, virial = self.forces_of(frames, (h,), with_virial)
+            return Prediction(atom_energy.sum(dim=1), atom_energy.flatten(), forces.flatten(0, 1), virial)
         sums = [frames.tensors[f"{k}/sums"].detach().requires_grad_(with_forces) for k in range(len(self.parts))]
         with torch.set_grad_enabled(create_graph or with_forces):
             atom_energy = self.energies(frames, sums)
@@ -99,10 +123,12 @@ class ResidentEngine(AnyEngine):
             slopes = torch.autograd.grad(
                 atom_energy.sum(), sums, create_graph=create_graph, materialize_grads=True, allow_unused=True
             )
-            forces, virial = self.forces_of(frames, slopes)
+            forces, virial = self.forces_of(frames, slopes, with_virial)
         return Prediction(energy, atom_energy.flatten(), forces.flatten(0, 1), virial)
 
-    def forces_of(self, frames: Loaded, slopes: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def forces_of(
+        self, frames: Loaded, slopes: tuple[Tensor, ...], with_virial: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """Forces [f, N, 3] and virial [f, 3, 3] of dE/dB of every part."""
         forces, virial = [], []
         for k, (part, h) in enumerate(zip(self.parts, slopes, strict=True)):
@@ -112,8 +138,9 @@ class ResidentEngine(AnyEngine):
             columns = (2 if part.shape.switched else 1, len(part.module.davg), part.n_nodes)
             g = PairGradients.apply(h, angle, own, frames.shape.slots[k], columns)
             forces.append(Forces.apply(g, received, neighbor))
-            virial.append(-torch.matmul(g.transpose(2, 3), vectors).sum(dim=1))
-        return sum(forces[1:], forces[0]), sum(virial[1:], virial[0])
+            if with_virial:
+                virial.append(-torch.matmul(g.transpose(2, 3), vectors).sum(dim=1))
+        return sum(forces[1:], forces[0]), sum(virial[1:], virial[0]) if with_virial else None
 
     def energies(self, frames: Loaded, sums: list[Tensor]) -> Tensor:
         """Atomic energies [f, N], 0 for atoms that are not there."""
@@ -136,6 +163,7 @@ class ResidentEngine(AnyEngine):
         mask, like = frames.tensors["mask"], next(iter(found.values()))
         blocks = [found[t] if t in found else like.new_zeros(n_frames, n)
                   for t, n in enumerate(frames.shape.counts) if n]  # fmt: skip
+        blocks.append(like.new_zeros(n_frames, 1))
         return torch.cat(blocks, dim=1) * mask
 
     def parameters_of(self, frames: Loaded, begin: int, end: int) -> list[Tensor | None]:
@@ -151,7 +179,8 @@ class ResidentEngine(AnyEngine):
 
     def loss_of(self, loss: Any, frames: Loaded, lr: float | Tensor) -> tuple[Tensor, dict[str, Any]]:
         """The loss and its reported errors. Waits for nothing."""
-        return loss.tensors(self(frames, with_forces=loss.needs_forces), frames, lr)
+        prediction = self(frames, with_forces=loss.needs_forces, with_virial="v" in loss.terms)
+        return loss.tensors(prediction, frames, lr)
 
     def differentiate(
         self, loss: Any, batch: ResidentBatch, lr: float, parameters: list[Tensor]

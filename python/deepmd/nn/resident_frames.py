@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ class Shape:
 
     @property
     def n(self) -> int:
-        return sum(self.counts)
+        """Atoms, the last of which is nobody in any frame."""
+        return sum(self.counts) + 1
 
 
 @dataclass
@@ -100,11 +102,10 @@ class Loaded:
     def n_frames(self) -> int:
         return self.tensors["mask"].shape[0]
 
-    @property
+    @cached_property
     def padding(self) -> Tensor:
         """What a mean over all atoms, those that are not there included, has to be multiplied with."""
-        mask = self.tensors["mask"]
-        return mask.numel() / self.tensors["label/atoms_per_frame"].sum()
+        return self.tensors["mask"].numel() / self.tensors["label/atoms_per_frame"].sum()
 
     def tensor(self, name: str) -> Tensor:
         value = self.tensors[f"label/{name}"]
@@ -122,7 +123,7 @@ class ResidentBatch:
 
     shape: Shape
     cache: ResidentCache
-    pages: list[int]  # [n_frames * n_pages]
+    pages: np.ndarray  # [n_frames * n_pages]
     n_frames: int
     found: dict[str, bool]
     present: tuple[int, ...]
@@ -130,7 +131,7 @@ class ResidentBatch:
     origin: str
     _loaded: Loaded | None = None
 
-    @property
+    @cached_property
     def key(self) -> tuple[Any, ...]:
         """Equal where a recorded step fits."""
         return self.shape, self.n_frames, self.present, tuple(sorted(self.found.items()))
@@ -143,7 +144,7 @@ class ResidentBatch:
     @property
     def loaded(self) -> Loaded:
         if self._loaded is None:
-            self._loaded = self.fetch(torch.tensor(self.pages, device=self.cache.arena.pages.device))
+            self._loaded = self.fetch(torch.from_numpy(self.pages).to(self.cache.arena.pages.device))
         return self._loaded
 
     @property
@@ -181,7 +182,7 @@ class Kept:
     """A frame in the arena, and what the host has to know of it."""
 
     shape: Shape
-    pages: list[int]
+    pages: np.ndarray
     found: dict[str, bool]
     present: tuple[int, ...]
     n_atoms: int
@@ -216,8 +217,11 @@ class ResidentCache:
                 f"{kept[0].origin}: a batch of {len(numbers)} such frames does not fit in the memory for frames; raise "
                 "DEEPMD_GPU_MEMORY (MiB), take smaller batches, or train with DEVICE=cpu"
             )
+        if len(kept) == 1:
+            one = kept[0]
+            return ResidentBatch(one.shape, self, one.pages, 1, one.found, one.present, one.n_atoms, one.origin)
         return ResidentBatch(
-            kept[0].shape, self, [page for one in kept for page in one.pages], len(kept),
+            kept[0].shape, self, np.concatenate([one.pages for one in kept]), len(kept),
             {key: all(one.found[key] for one in kept) for key in kept[0].found},
             tuple(sorted({t for one in kept for t in one.present})), sum(one.n_atoms for one in kept),
             kept[0].origin + "".join(f", {one.origin.split()[-1]}" for one in kept[1:]),
@@ -246,11 +250,13 @@ class ResidentCache:
         layout = self.layouts.setdefault(shape, Layout(frame))
         pages = self._room(layout.n_pages, {(key[0], other) for other in together})
         if pages is None:
-            pages, text = [], "does not fit in the memory for frames on the device"
-            raise TrainingError(f"{batch.origin} {text}; raise DEEPMD_GPU_MEMORY (MiB), or train with DEVICE=cpu")
+            raise TrainingError(
+                f"{batch.origin} does not fit in the memory for frames on the device; raise DEEPMD_GPU_MEMORY (MiB), or "
+                "train with DEVICE=cpu"
+            )
         self.arena.pages[torch.tensor(pages, device=self.device)] = layout.row(frame).to(self.device)
         present = tuple(np.unique(batch.types).tolist())
-        self._kept[key] = Kept(shape, pages, batch.found, present, len(batch.types), batch.origin)
+        self._kept[key] = Kept(shape, np.array(pages), batch.found, present, len(batch.types), batch.origin)
         self.source.forget(*key)  # the device has it
         return self._kept[key]
 
@@ -264,7 +270,7 @@ class ResidentCache:
         return pages
 
     def _forget(self, key: tuple[int, int]) -> None:
-        self.arena.free += self._kept.pop(key).pages
+        self.arena.free += self._kept.pop(key).pages.tolist()
 
 
 ATTEMPTS = 4
@@ -333,7 +339,7 @@ def lay_out(batch: Batch, parts: list[OnNodes], needs: Needs) -> dict[str, Tenso
     counts, slots, received = needs.rooms()
     begins = np.concatenate([[0], np.cumsum(counts)])
     place = begins[batch.types] + rank_within(batch.types)
-    n_all = int(begins[-1])
+    n_all = int(begins[-1]) + 1
 
     def spread(value: np.ndarray) -> Tensor:
         """[n, ...] -> [N, ...]"""

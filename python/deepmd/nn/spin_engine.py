@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deepmd.data.graph import Batch
 from deepmd.errors import DataError
-from deepmd.nn.plain import AnyEngine, Inputs, Prediction
+from deepmd.nn.plain import AnyEngine, Prediction
 
 
 @dataclass
@@ -25,10 +25,10 @@ class SpinEngine(AnyEngine):
     def __call__(self, batch: Batch, with_forces: bool = True, create_graph: bool = True) -> SpinPrediction:
         if not batch.found["spin"]:
             raise DataError(f"{batch.origin}: there is no spin.npy, expected the spins of the atoms; add the file")
-        inputs = Inputs.of(batch, *self.dims)
-        vectors = inputs.vectors.requires_grad_(with_forces)
+        inputs = self.inputs(batch)
+        vectors = inputs.vectors.detach().requires_grad_(with_forces)
         spin = torch.from_numpy(batch.labels["spin"]).requires_grad_(with_forces)
-        with self.fast():
+        with self.fast(batch):
             atom_energy = self.model.atom_energy(*inputs.arguments(vectors), spin)
         energy = torch.zeros(batch.n_frames, dtype=torch.float64).index_add(0, inputs.frame, atom_energy)
         if not with_forces:

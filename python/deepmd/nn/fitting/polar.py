@@ -42,11 +42,12 @@ class PolarFitting(FittingNetworks):
         e = equivariant.to(torch.float64)
         y = self.raw(descriptor, types_i, fparam, aparam) * self.scale[types_i].unsqueeze(1)
         if self.fit_diag:
-            right = y.unsqueeze(2) * e
+            tensor = torch.bmm(e.transpose(1, 2), y.unsqueeze(2) * e)
         else:
             p = y.reshape(-1, self.embedding_width, self.embedding_width)
-            right = torch.bmm(0.5 * (p + p.transpose(1, 2)), e)
-        tensor = torch.bmm(e.transpose(1, 2), right).reshape(-1, 9)
+            tensor = torch.bmm(e.transpose(1, 2), torch.bmm(p, e))
+            tensor = 0.5 * (tensor + tensor.transpose(1, 2))  # as if P were symmetric
+        tensor = tensor.reshape(-1, 9)
         if self.shift_diag:
             tensor = tensor + self.unit(self.constant_matrix, types_i)
         return tensor * self.keep[types_i].unsqueeze(1)
