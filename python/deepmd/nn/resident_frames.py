@@ -251,13 +251,14 @@ class ResidentCache:
         pages = self._room(layout.n_pages, {(key[0], other) for other in together})
         if pages is None:
             raise TrainingError(
-                f"{batch.origin} does not fit in the memory for frames on the device; raise DEEPMD_GPU_MEMORY (MiB), or "
-                "train with DEVICE=cpu"
+                f"{batch.origin} does not fit in the memory for frames on the device; raise DEEPMD_GPU_MEMORY (MiB), "
+                "or train with DEVICE=cpu"
             )
         self.arena.pages[torch.tensor(pages, device=self.device)] = layout.row(frame).to(self.device)
         present = tuple(np.unique(batch.types).tolist())
         self._kept[key] = Kept(shape, np.array(pages), batch.found, present, len(batch.types), batch.origin)
-        self.source.forget(*key)  # the device has it
+        if len(self.arena.pages) < self.arena.most:  # then nothing has to go, and the host needs no list of its own
+            self.source.forget(*key)
         return self._kept[key]
 
     def _room(self, n: int, spared: set[tuple[int, int]]) -> list[int] | None:
