@@ -60,7 +60,7 @@ void PairDeepMD::require_units() const {
 void PairDeepMD::open_models() {
   energy_unit_ = energy_unit(*force);
   length_unit_ = force->angstrom;
-  const NodeShare node = share_of_node(world, universe->nworlds);
+  const NodeShare node = share_of_node(world, universe->iworld, universe->nworlds);
   n_threads_ = node.n_threads;
   try {
     settings_ = parse_pair_settings(words_);

@@ -154,7 +154,7 @@ deepmd_status deepmd_model_open(const char* path, const deepmd_open_options* opt
         chosen.content ? deepmd::ModelFile(path, {static_cast<const char*>(chosen.content), chosen.content_size})
                        : deepmd::ModelFile::read(path);
     const deepmd::PathChoice choice{chosen.path ? chosen.path : "", chosen.precision ? chosen.precision : "",
-                                    {chosen.gpu_rank, chosen.n_threads}};
+                                    {chosen.gpu_rank, std::max(1, chosen.gpu_ranks), chosen.n_threads}};
     std::unique_ptr<deepmd_model> opened(
         new deepmd_model{deepmd::Model(deepmd::part_of(std::move(file), chosen.part), choice), {}, {}});
     for (const std::string& name : opened->model.metadata().type_map) opened->type_names.push_back(name.c_str());

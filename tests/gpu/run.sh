@@ -22,6 +22,8 @@ export DEVICE=gpu
 cd "$root/tests"
 python -m pytest -q -rs python/test_device.py 2>&1 | tee "$out/device.log"
 python -m pytest -q -rs engines/test_agreement.py -k cuda 2>&1 | tee "$out/agreement.log"
+say "   LAMMPS: lists found on the GPU, runs, deviations"
+python -m pytest -q -rs engines/test_lammps_gpu.py engines/test_lammps_deviation.py -k "gpu or cuda" 2>&1 | tee "$out/lammps.log"
 
 say "2/4 training on the GPU: gradients against the CPU, two runs with equal bits, several processes by NCCL"
 cd "$root"

@@ -63,10 +63,12 @@ typedef struct deepmd_open_options {
                                (TorchScript, which any model can run on); NULL: DEEPMD_PATH of the environment, else
                                "auto", which is "cuda" or "fused" where the model allows it */
   const char* precision;    /* "float64", or "mixed" (float32 tables and networks of the library's kernels, float64
-                               geometry and sums); NULL: DEEPMD_PRECISION of the environment, else "float64" */
+                               geometry and sums), or "tf32" (the same with single products of tensor cores in the fitting
+                               net, errors about 1e-3: for observers, on the path cuda); NULL: DEEPMD_PRECISION of the environment, else "float64" */
   const char* part;         /* of a model with a modifier, whose energies somebody else has to add: "short_range", the
                                model without it; "modifier", the dipole model that it needs (the file's own model where
                                there is no modifier); NULL: such a model is refused, so that no energy is half of one */
+  int gpu_ranks;            /* processes of this node that share its GPUs, and so their memory; 0: this one alone */
 } deepmd_open_options;
 
 /* Fills in the defaults (size included). */

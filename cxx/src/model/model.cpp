@@ -95,6 +95,10 @@ double Model::selftest() {
     const SelftestFrame computed = recompute(*this, frame);
     worst = std::max(worst, compare_selftest(frame, computed, path_.selftest_tolerance, file_.path()));
   }
+  const DevicePotential* const on_gpu = on_device();
+  if (on_gpu && !on_gpu->why_lost().empty()) {
+    throw Error(DEEPMD_ERROR_SELFTEST, text(file_.path(), " cannot be tested on the GPU: ", on_gpu->why_lost(), "; use the path fused"));
+  }
   return worst;
 }
 
