@@ -11,6 +11,7 @@ that is kept: positions up, forces down. With LAMMPS around it: `benchmarks/lamm
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -96,6 +97,40 @@ def seconds_per_call(model, structure: Structure, seconds: float) -> float:
     return float(np.median(times[4:]))
 
 
+def with_images(structure: Structure, reach: float) -> dict:
+    """The atoms and their periodic images within ``reach`` of the cell, as an MD engine hands them over."""
+    positions, owners = [structure.positions], [np.arange(len(structure.positions))]
+    for shift in itertools.product((-1, 0, 1), repeat=3):
+        image = structure.positions + np.array(shift) * structure.box
+        near = np.flatnonzero(((image > -reach) & (image < structure.box + reach)).all(axis=1) & any(shift))
+        positions.append(image[near])
+        owners.append(near)
+    owner = np.concatenate(owners)
+    return {"positions": np.concatenate(positions), "types": structure.types[owner], "n_local": len(structure.types)}
+
+
+def lists(models: dict[str, str], sizes: list[int], seconds: float) -> None:
+    """Calls that find the neighbours anew on the GPU, beside the differences to the list of the CPU."""
+    from deepmd.core import Model
+
+    model, rows = Model(models["spectral"], path="cuda", precision="mixed"), []
+    for n in sizes:
+        structure = water(n)
+        given = with_images(structure, model.rcut + SKIN)
+        kept = seconds_per_call(model, structure, seconds)
+        times = []
+        while len(times) < 5:
+            begin = time.perf_counter()
+            found = model.evaluate(**given, list=model.rcut + SKIN)
+            times.append(time.perf_counter() - begin)
+        expected = model.evaluate(**frame_of(structure))
+        virial = np.abs(found["virial"] - expected["virial"]).max() / n
+        energy = abs(found["energy"] - expected["energy"]) / n
+        rows.append([n, f"{np.median(times) * 1e6:.0f}", f"{kept * 1e6:.0f}", f"{energy:.1e}", f"{virial:.1e}"])
+    heads = ["atoms", "us/step with a new list", "us/step with a kept list", "energy per atom", "virial per atom"]
+    print(f"the list found on the GPU; differences to the call with the CPU's list\n{table(heads, rows)}\n")
+
+
 def speed(models: dict[str, str], errors: dict, sizes: list[int], seconds: float) -> None:
     from deepmd.core import Ensemble, Model, Neighbors
 
@@ -139,6 +174,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         models = make_models(Path(folder), args.model, args.quick or args.sanitize)
         errors = agreement(models)
+        lists(models, [192] if args.quick or args.sanitize else args.size, 0.1 if args.quick else args.seconds)
         if not args.sanitize:
             speed(models, errors, [192] if args.quick else args.size, 0.1 if args.quick else args.seconds)
 

@@ -222,8 +222,8 @@ void ModelEvaluator::report_outside(std::int64_t n_pairs) {
   }
   outside_reported_ = true;
   std::fprintf(stderr,
-               "dp_ipi: %lld pairs of atoms are closer than the range of the embedding's table; the network itself "
-               "answers for them, and this is not reported again\n",
+               "dp_ipi: %lld pairs of atoms or couples of neighbours are outside of the range of the embedding's table; the "
+               "network itself answers for them, and this is not reported again\n",
                static_cast<long long>(n_pairs));
 }
 

@@ -28,7 +28,7 @@ void OutputModel::open(const std::string& file, const std::string& kind) {
   file_ = file;
   force_length_ = force->angstrom;
   try {
-    model_ = open_shared_model({file, true, "", "", "modifier", share_of_node(world, universe->nworlds)}, world);
+    model_ = open_shared_model({file, true, "", "", "modifier", share_of_node(world, universe->iworld, universe->nworlds)}, world);
   } catch (const SharedModelError& problem) {
     fail(problem.what());
   }

@@ -106,6 +106,7 @@ void PairDeepMD::evaluate(size_t n_models, const Wanted& wanted) {
   deepmd_input input = adapter_.input();
   input.fparam = fparam_.empty() ? nullptr : fparam_.data();
   input.aparam = aparam_.empty() ? nullptr : aparam_.data();
+  input.ghost_aparam = ghost_aparam_.empty() ? nullptr : ghost_aparam_.data();
   outputs_.resize(n_models);
   int64_t n_outside = 0;
   for (size_t k = 0; k < n_models; ++k) {
@@ -143,8 +144,8 @@ void PairDeepMD::report_outside(int64_t n_pairs) {
   outside_reported_ = true;
   error->warning("pair_deepmd.cpp", __LINE__,
                  "pair_style deepmd: on step " + std::to_string(update->ntimestep) + ", " + std::to_string(n_pairs) +
-                     " pairs of atoms are closer than the range of the embedding's table; the network itself answers "
-                     "for them, and this is not reported again");
+                     " pairs of atoms or couples of neighbors are outside of the range of the embedding's table; the network "
+                     "itself answers for them, and this is not reported again");
 }
 
 void PairDeepMD::scatter_spin_forces(double factor) {

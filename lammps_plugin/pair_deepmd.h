@@ -64,6 +64,8 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   void write_restart_settings(FILE* file) override;
   void read_restart_settings(FILE* file) override;
 
+  int pack_forward_comm(int n, int* list, double* buffer, int pbc_flag, int* pbc) override;
+  void unpack_forward_comm(int n, int first, double* buffer) override;
   int pack_reverse_comm(int n, int first, double* buffer) override;
   void unpack_reverse_comm(int n, int* list, double* buffer) override;
 
@@ -110,6 +112,7 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   double scale_factor() const;
   void update_parameters();  // pair_deepmd_parameters.cpp
   void take_temperatures();
+  void take_fragments();
   void evaluate(size_t n_models, const Wanted& wanted);
   void report_outside(int64_t n_pairs);
   void scatter(double factor);
@@ -170,6 +173,8 @@ class PairDeepMD : public LAMMPS_NS::Pair {
 
   std::vector<double> fparam_;       // [dim_fparam]
   std::vector<double> aparam_;       // [n_local][dim_aparam]
+  std::vector<double> ghost_aparam_;  // [n_ghost][dim_aparam], of models of fragments
+  std::vector<double> sent_aparam_;   // [LAMMPS n_all][dim_aparam], on its way from owners to ghosts
   std::vector<ModelResult> results_;   // [n_models]
   std::vector<deepmd_output> outputs_;
   CoreComparison comparison_;

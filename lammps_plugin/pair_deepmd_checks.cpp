@@ -56,8 +56,9 @@ void PairDeepMD::check_spins() const {
 }
 
 GhostView PairDeepMD::ghost_view() const {
-  if (!info_.passes_messages) return GhostView::plain;
-  return comm->nprocs == 1 && atom->tag_enable ? GhostView::owners : GhostView::rows;
+  const bool has_owners = comm->nprocs == 1 && atom->tag_enable;
+  if (!info_.passes_messages) return info_.aparam_of_ghosts && has_owners ? GhostView::owners : GhostView::plain;
+  return has_owners ? GhostView::owners : GhostView::rows;
 }
 
 double PairDeepMD::ghost_reach() const {

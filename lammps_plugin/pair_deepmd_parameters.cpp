@@ -1,7 +1,9 @@
 // Frame and atomic parameters of a step: numbers, computes, or the electrons' temperature of fix ttm/grid.
+#include <algorithm>
 #include <cmath>
 
 #include "atom.h"
+#include "comm.h"
 #include "compute.h"
 #include "domain.h"
 #include "error.h"
@@ -34,7 +36,8 @@ void PairDeepMD::update_parameters() {
     }
     if (source->timeflag) source->addstep(update->ntimestep + 1);
   }
-  aparam_.clear();
+  aparam_.clear(), ghost_aparam_.clear();
+  if (info_.aparam_of_ghosts) return take_fragments();
   if (!settings_.ttm_fix.empty()) return take_temperatures();
   if (info_.dim_aparam == 0) return;
   const int dim = info_.dim_aparam;
@@ -53,6 +56,44 @@ void PairDeepMD::update_parameters() {
       aparam_.push_back(source->size_peratom_cols == 0 ? source->vector_atom[i] : source->array_atom[i][a]);
     }
   }
+}
+
+// Atomic parameters of owned atoms and ghosts, which get them from their owners.
+void PairDeepMD::take_fragments() {
+  const size_t dim = static_cast<size_t>(info_.dim_aparam), n = static_cast<size_t>(atom->nlocal + atom->nghost);
+  sent_aparam_.assign(dim * n, 0.0);
+  LAMMPS_NS::Compute* source = nullptr;
+  if (!settings_.aparam_compute.empty()) {
+    source = find_compute("aparam_from_compute", settings_.aparam_compute);
+    source->compute_peratom();
+    if (source->timeflag) source->addstep(update->ntimestep + 1);
+  }
+  for (size_t i = 0; i < static_cast<size_t>(atom->nlocal); ++i) {
+    for (size_t a = 0; a < dim; ++a) {
+      sent_aparam_[dim * i + a] = source == nullptr ? settings_.aparam[a]
+                                  : source->size_peratom_cols == 0 ? source->vector_atom[i] : source->array_atom[i][a];
+    }
+  }
+  comm->forward_comm(this);
+  for (int k = 0; k < adapter_.n_all(); ++k) {
+    const auto from = sent_aparam_.begin() + static_cast<std::ptrdiff_t>(dim) * adapter_.lammps_index(k);
+    std::vector<double>& to = k < adapter_.n_local() ? aparam_ : ghost_aparam_;
+    to.insert(to.end(), from, from + static_cast<std::ptrdiff_t>(dim));
+  }
+}
+
+int PairDeepMD::pack_forward_comm(int n, int* list, double* buffer, int, int*) {
+  const size_t dim = static_cast<size_t>(info_.dim_aparam);
+  int m = 0;
+  for (int k = 0; k < n; ++k) {
+    for (size_t a = 0; a < dim; ++a) buffer[m++] = sent_aparam_[dim * static_cast<size_t>(list[k]) + a];
+  }
+  return m;
+}
+
+void PairDeepMD::unpack_forward_comm(int n, int first, double* buffer) {
+  const size_t dim = static_cast<size_t>(info_.dim_aparam), start = dim * static_cast<size_t>(first);
+  std::copy(buffer, buffer + dim * static_cast<size_t>(n), sent_aparam_.begin() + static_cast<std::ptrdiff_t>(start));
 }
 
 LAMMPS_NS::Fix* PairDeepMD::find_temperature_fix() const {

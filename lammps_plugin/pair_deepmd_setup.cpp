@@ -60,7 +60,7 @@ void PairDeepMD::require_units() const {
 void PairDeepMD::open_models() {
   energy_unit_ = energy_unit(*force);
   length_unit_ = force->angstrom;
-  const NodeShare node = share_of_node(world, universe->nworlds);
+  const NodeShare node = share_of_node(world, universe->iworld, universe->nworlds);
   n_threads_ = node.n_threads;
   try {
     settings_ = parse_pair_settings(words_);
@@ -98,6 +98,11 @@ void PairDeepMD::read_model_facts() {
   if (with_spins_ != (info_.kind == "spin")) {
     throw SettingsError("pair_style deepmd: model " + settings_.models[0] + " predicts '" + info_.kind + "', expected '" +
                         (with_spins_ ? "spin" : "energy") + "'; use pair_style " + (with_spins_ ? "deepmd" : "deepspin"));
+  }
+  comm_forward = info_.aparam_of_ghosts ? info_.dim_aparam : 0;
+  if (info_.aparam_of_ghosts && !settings_.ttm_fix.empty()) {
+    throw SettingsError("pair_style deepmd: ttm gives temperatures, but the aparam of model " + settings_.models[0] +
+                        " says which fragment an atom belongs to; use aparam_from_compute");
   }
   settings_.ttm_as_fparam = !settings_.ttm_fix.empty() && info_.dim_aparam == 0;
   check_parameter_counts(settings_,
@@ -208,6 +213,7 @@ void PairDeepMD::init_style() {
   types_printed_ = true;
   // A hybrid style that was read from a restart file has not asked its styles yet how much they communicate.
   if (force->pair != nullptr && force->pair->comm_reverse < comm_reverse) force->pair->comm_reverse = comm_reverse;
+  if (force->pair != nullptr && force->pair->comm_forward < comm_forward) force->pair->comm_forward = comm_forward;
   ask_for_list();
 }
 

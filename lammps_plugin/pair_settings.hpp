@@ -34,7 +34,7 @@ struct PairSettings {
   double select_low = 0.0;
   double select_high = 0.0;
   std::string path;       // auto, fused, cuda or script; "": as the environment says
-  std::string precision;  // float64 or mixed; "": as the environment says
+  std::string precision;  // float64, mixed, or tf32 (path cuda); "": as the environment says
   std::string observers;  // precision of the models beside the first one; "": as that one's
   bool mass_check = true;
   bool selftest = true;

@@ -120,6 +120,7 @@ ModelHandle open_shared_model(const OpenRequest& request, MPI_Comm world) {
   options.run_selftest = request.selftest ? 1 : 0;
   options.n_threads = request.node.n_threads;
   options.gpu_rank = request.node.rank_on_node;
+  options.gpu_ranks = request.node.n_ranks;
   options.path = request.path.c_str();
   options.precision = request.precision.c_str();
   options.part = request.part.c_str();
@@ -160,6 +161,7 @@ SharedModelInfo describe_ensemble(const deepmd_ensemble* ensemble) {
   info.min_pair_distance = raw.min_pair_distance;
   info.passes_messages = raw.passes_messages != 0;
   info.receptive_field = raw.receptive_field;
+  info.aparam_of_ghosts = raw.aparam_of_ghosts != 0;
   info.modifier = raw.modifier;
   info.ewald_beta = raw.ewald_beta;
   return info;
@@ -175,11 +177,14 @@ bool models_find_neighbors(const std::vector<ModelHandle>& models) {
   return !models.empty();
 }
 
-NodeShare share_of_node(MPI_Comm world, int n_worlds) {
+NodeShare share_of_node(MPI_Comm world, int i_world, int n_worlds) {
   MPI_Comm node;
   MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
   NodeShare share;
   MPI_Comm_rank(node, &share.rank_on_node);
+  MPI_Comm_size(node, &share.n_ranks);
+  share.rank_on_node += i_world * share.n_ranks;
+  share.n_ranks *= n_worlds;
   share.n_threads = std::max(1, own_cores(node) / n_worlds);
   MPI_Comm_free(&node);
   for (const char* name : {"DP_INTRA_OP_PARALLELISM_THREADS", "OMP_NUM_THREADS"}) {

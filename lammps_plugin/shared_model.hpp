@@ -33,6 +33,7 @@ using EnsembleHandle = std::unique_ptr<deepmd_ensemble, EnsembleDeleter>;
 struct NodeShare {
   int n_threads = 1;     // the environment's wish, else an equal share of the node's cores
   int rank_on_node = 0;  // decides which GPU
+  int n_ranks = 1;       // on the node, which share its GPUs
 };
 
 struct OpenRequest {
@@ -62,6 +63,7 @@ struct SharedModelInfo {
   double min_pair_distance = 0.0;
   bool passes_messages = false;
   double receptive_field = 0.0;  // Angstrom
+  bool aparam_of_ghosts = false;
   std::string modifier;          // what others add to the energies, "" for nothing
   double ewald_beta = 0.0;       // 1/Angstrom, of the modifier
 };
@@ -73,8 +75,8 @@ bool models_find_neighbors(const std::vector<ModelHandle>& models);
 /// The text that rank `root` passed, on every rank.
 std::string broadcast_text(std::string text, int root, MPI_Comm world);
 
-/// Collective over `world`; n_worlds: how many such groups of ranks may share the node (LAMMPS partitions).
-NodeShare share_of_node(MPI_Comm world, int n_worlds);
+/// Collective over `world`, the group number i_world of n_worlds such groups that may share the node (LAMMPS partitions).
+NodeShare share_of_node(MPI_Comm world, int i_world, int n_worlds);
 
 }  // namespace deepmd
 

@@ -98,6 +98,7 @@ deepmd::Request to_request(const deepmd_input& input) {
   frame.fparam = input.fparam;
   frame.aparam = input.aparam;
   frame.spins = input.spins;
+  frame.ghost_aparam = input.ghost_aparam;
   request.pbc = input.pbc;
   if (input.list) {
     const auto list = read_struct(input.list, with_size<deepmd_list>(), "list");
@@ -153,7 +154,7 @@ deepmd_status deepmd_model_open(const char* path, const deepmd_open_options* opt
         chosen.content ? deepmd::ModelFile(path, {static_cast<const char*>(chosen.content), chosen.content_size})
                        : deepmd::ModelFile::read(path);
     const deepmd::PathChoice choice{chosen.path ? chosen.path : "", chosen.precision ? chosen.precision : "",
-                                    {chosen.gpu_rank, chosen.n_threads}};
+                                    {chosen.gpu_rank, std::max(1, chosen.gpu_ranks), chosen.n_threads}};
     std::unique_ptr<deepmd_model> opened(
         new deepmd_model{deepmd::Model(deepmd::part_of(std::move(file), chosen.part), choice), {}, {}});
     for (const std::string& name : opened->model.metadata().type_map) opened->type_names.push_back(name.c_str());
@@ -193,6 +194,7 @@ deepmd_status deepmd_model_info(const deepmd_model* model, deepmd_info* info) {
     all.n_sel_types = static_cast<int>(metadata.output.sel_types.size());
     all.modifier = metadata.modifier.c_str();
     all.ewald_beta = metadata.ewald_beta;
+    all.aparam_of_ghosts = metadata.has_fragments();
     std::memcpy(info, &all, all.size);
   });
 }

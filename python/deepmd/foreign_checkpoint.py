@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from deepmd.errors import InputError, ModelError
+from deepmd.infer import second
 
 VARIABLES = "@variables"
 STATE = "_extra_state"
@@ -157,6 +158,8 @@ def _section(state: dict[str, Any], path: str | Path, head: str | None) -> tuple
             raise ModelError(f"{path}: got {got}, expected one of its tasks {', '.join(tasks)}; name it with --head")
         section, branch = tasks[head], str(head)
         section.pop("finetune_head", None)
+    if section.pop("hessian_mode", False):
+        second.note(section)
     kind = section.get("type", "standard")
     if kind != "standard" or section.get("use_srtab") or section.get("spin"):
         name = "use_srtab" if section.get("use_srtab") else "spin" if section.get("spin") else kind

@@ -1,9 +1,11 @@
 // What a GPU runs, run on the host: the same bodies and the same order of launches against the CPU's engine.
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "core/error.hpp"
 #include "device/engine.hpp"
+#include "device/recorded_calls.hpp"
 #include "small_device.hpp"
 #include "small_ghosts.hpp"
 #include "small_plain.hpp"
@@ -235,6 +237,50 @@ TEST(device_out_of_memory_makes_chunks_smaller_and_then_says_so) {
   tight.most_bytes = roomy.backend().bytes() - roomy.call().work_bytes();
   OnHost<double> hopeless(tree, nullptr, tight);
   CHECK_THROWS(hopeless.answer(box.frame), Error, "too little memory for 200 atoms");
+}
+
+TEST(device_limits_are_checked_before_the_first_call) {
+  const EnergyTree tree = small::tree({}, 28);
+  HostBackendOptions options;
+  options.most_shared = 4000;
+  CHECK_THROWS(OnHost<double>(tree, nullptr, options), Error, "bytes of a GPU's shared memory for the kernel that is to sum over neighbours, "
+                                                              "expected at most 4000");
+  options.most_shared = 227 << 10;
+  small::Box box(11, 5.0, tree, 28);
+  check_same(OnHost<double>(tree, nullptr, options).answer(box.frame), on_cpu(tree, box.frame), 1e-10);
+}
+
+TEST(device_that_is_lost_fails_in_words_and_stays_lost) {
+  const EnergyTree tree = small::tree({}, 29);
+  small::Box box(11, 5.0, tree, 29);
+  OnHost<double> sound(tree, nullptr);
+  sound.answer(box.frame);
+  HostBackendOptions options;
+  options.fails_after = sound.backend().n_launches() + 3;  // in the middle of the second call
+  OnHost<double> potential(tree, nullptr, options);
+  check_same(potential.answer(box.frame), on_cpu(tree, box.frame), 1e-10);
+  for (int k = 0; k < 2; ++k) CHECK_THROWS(potential.answer(box.frame), Error, "the GPU cannot start a kernel");
+}
+
+TEST(device_recorded_calls_are_few) {
+  device::RecordedCalls<std::shared_ptr<int>> calls(3);
+  std::weak_ptr<int> first;
+  bool is_new = false;
+  for (std::int64_t k = 0; k < 3; ++k) {
+    std::shared_ptr<int>& made = calls.find({k, 7}, &is_new);
+    CHECK(is_new && !made);
+    made = std::make_shared<int>(static_cast<int>(k));
+    if (k == 0) first = made;
+  }
+  CHECK(*calls.find({0, 7}, &is_new) == 0 && !is_new);  // used again: now the second one is the oldest
+  CHECK(!calls.find({9}, &is_new) && is_new && calls.size() == 3);
+  CHECK(*calls.find({2, 7}, &is_new) == 2 && !is_new);
+  CHECK(*calls.find({0, 7}, &is_new) == 0 && !is_new);
+  calls.find({1, 7}, &is_new);
+  CHECK(is_new && calls.size() == 3);  // it had gone, and now the empty one of {9} has
+  CHECK(!first.expired());
+  calls.clear();
+  CHECK(first.expired() && calls.size() == 0);
 }
 
 // Several models on one frame, of two precisions, give what each gives alone.

@@ -275,20 +275,24 @@ def documented_c(case: Case, folder: Path) -> Results:
 # --------------------------------------------------------------------------------------------------------- engines
 
 
+def lammps_job(name: str, f: Frame, case: Case, choice: str = "", grid: str = "") -> Job:
+    """The job that evaluates a frame by the model of a case."""
+    keywords = choice + ("" if f.fparam is None else f" fparam {text(f.fparam)}")
+    keywords += "" if f.aparam is None else f" aparam {text(f.aparam[0])}"
+    return Job(
+        name, f.positions, f.types + 1, f"deepmd {case.path}{keywords}",
+        f"pair_coeff * * {' '.join(case.options.type_map)}", f.cell, f.pbc,
+        masses=[MASSES[element] for element in case.options.type_map], before_box=grid,
+        after_box="neighbor 0.5 nsq" if len(f.types) < 3 else "",
+    )  # fmt: skip
+
+
 def lammps(ranks: int, grids: tuple[str, ...], choice: str = "") -> Door:
     """LAMMPS on so many ranks; the processor grids take turns over the frames. choice: keywords of the pair style."""
 
     def door(case: Case, folder: Path) -> Results:
-        jobs = []
-        for k, (name, f) in enumerate(case.frames.items()):
-            keywords = choice + ("" if f.fparam is None else f" fparam {text(f.fparam)}")
-            keywords += "" if f.aparam is None else f" aparam {text(f.aparam[0])}"
-            jobs.append(Job(
-                name.replace(" ", "_"), f.positions, f.types + 1, f"deepmd {case.path}{keywords}",
-                f"pair_coeff * * {' '.join(case.options.type_map)}", f.cell, f.pbc,
-                masses=[MASSES[element] for element in case.options.type_map], before_box=grids[k % len(grids)],
-                after_box="neighbor 0.5 nsq" if len(f.types) < 3 else "",
-            ))  # fmt: skip
+        jobs = [lammps_job(name.replace(" ", "_"), f, case, choice, grids[k % len(grids)])
+                for k, (name, f) in enumerate(case.frames.items())]  # fmt: skip
         found = run_jobs(jobs, folder, ranks)
         results = {}
         for name, job in zip(case.frames, jobs, strict=True):

@@ -155,3 +155,37 @@ run 2
     assert largest == pytest.approx(in_file)
     assert absolute > largest
     assert len(results["cuda"][0]) == 3 and len(results["cuda"][3]) == 3 * len(frames["bulk"].types)
+
+
+def test_a_device_that_is_lost_in_a_run(frames, models, tmp_path, monkeypatch) -> None:
+    """Words, and the same trajectory and deviations by the CPU."""
+    paths = " ".join(str(models[name]) for name in ("plain", "other"))
+    monkeypatch.setenv("DEEPMD_GPU", "emulated")
+    monkeypatch.setenv("DEEPMD_EMULATED_FAILURE", "400")
+    results, tables = {}, {}
+    for path in ("fused", "cuda"):
+        style = f"{paths} path {path} out_freq 1 out_file {path}.out"
+        job = make_job(path, frames["bulk"], style, before_run=FAST, after_box="neighbor 0.6 bin", steps=12)
+        results |= run_jobs([job], tmp_path)
+        tables[path] = np.loadtxt(tmp_path / f"{path}.out")
+    assert np.abs(results["fused"].forces - results["cuda"].forces).max() < 1e-7
+    np.testing.assert_allclose(tables["fused"], tables["cuda"], rtol=2e-6)
+    outcome = run_lammps((tmp_path / "in.lammps").read_text(), tmp_path)
+    assert outcome.output.count("the GPU is given up, and the CPU answers from here on") == 1
+
+
+def test_ranks_share_the_memory_of_a_device(frames, models, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("DEEPMD_GPU", "emulated")
+    write_data(make_job("water", frames["bulk"], "x"), tmp_path / "water.data")
+    script = f"""
+units metal
+box tilt large
+read_data water.data
+pair_style deepmd {models["plain"]} {models["other"]} path cuda observers tf32 out_file devi.out
+pair_coeff * * O H
+run 0
+"""
+    alone, shared = (run_lammps(script, tmp_path, ranks).output for ranks in (1, 2))
+    assert "at most 1073.74 MB" in alone and "shared by" not in alone
+    assert "at most 536.871 MB" in shared and "shared by 2 ranks" in shared
+    assert "observers:          tf32" in alone

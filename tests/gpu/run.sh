@@ -22,6 +22,8 @@ export DEVICE=gpu
 cd "$root/tests"
 python -m pytest -q -rs python/test_device.py 2>&1 | tee "$out/device.log"
 python -m pytest -q -rs engines/test_agreement.py -k cuda 2>&1 | tee "$out/agreement.log"
+say "   LAMMPS: lists found on the GPU, runs, deviations"
+python -m pytest -q -rs engines/test_lammps_gpu.py engines/test_lammps_deviation.py -k "gpu or cuda" 2>&1 | tee "$out/lammps.log"
 
 say "2/4 training on the GPU: gradients against the CPU, two runs with equal bits, several processes by NCCL"
 cd "$root"
@@ -60,6 +62,8 @@ if command -v compute-sanitizer >/dev/null; then
       python "$root/benchmarks/gpu.py" --sanitize 2>&1 | tee "$out/$tool.log"
     DEEPMD_GPU_PRODUCTS="split" compute-sanitizer --tool "$tool" --error-exitcode 9 --target-processes all \
       python "$root/benchmarks/gpu.py" --sanitize 2>&1 | tee -a "$out/$tool.log"
+    compute-sanitizer --tool "$tool" --error-exitcode 9 --target-processes all \
+      python "$root/benchmarks/gpu_training.py" --agreement --quick 2>&1 | tee -a "$out/$tool.log"
   done
 else
   say "   compute-sanitizer is not installed: skipped"

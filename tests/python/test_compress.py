@@ -112,7 +112,7 @@ def test_closer_pairs_are_answered_by_the_network_with_one_warning(compressed, c
     potential = DeepPot(output, path="fused")
     for _ in range(2):
         potential.evaluate_frame(**frame.as_input())
-    warnings = [entry.getMessage() for entry in caplog.records if "closer than the range" in entry.getMessage()]
+    warnings = [entry.getMessage() for entry in caplog.records if "outside of the range" in entry.getMessage()]
     assert len(warnings) == 1 and f"{after.n_outside} pairs" in warnings[0]
 
 

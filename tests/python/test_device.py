@@ -126,6 +126,56 @@ def test_wrong_words_in_the_environment_are_refused(compiled, tmp_path) -> None:
     assert "DEEPMD_GPU_MEMORY is 'much', expected a number of MiB" in wrong
 
 
+MOVES = """
+import numpy as np
+from deepmd.core import Ensemble, Model
+rng = np.random.default_rng(0)
+positions, types = rng.uniform(0, 6, (20, 3)), np.arange(20) % 2
+def moves(evaluate):
+    return [evaluate(positions + 0.01 * k, types, np.diag([6.0] * 3)) for k in range(8)]
+"""
+
+
+def test_a_device_that_is_lost_is_given_up_in_words_and_the_cpu_goes_on(compiled, tmp_path) -> None:
+    path = freeze(Options(), tmp_path)
+    code = MOVES + (
+        f"gpu, cpu = Model({path!r}, path='cuda', run_selftest=False), Model({path!r}, path='fused')\n"
+        "pairs = zip(moves(gpu.evaluate), moves(cpu.evaluate))\n"
+        "print(max(np.abs(a['forces'] - b['forces']).max() for a, b in pairs))\n"
+        "print(gpu.path_description)\n"
+        f"two = Ensemble([gpu, Model({path!r}, path='cuda', run_selftest=False)])\n"
+        "pairs = zip(moves(two.evaluate), moves(cpu.evaluate))\n"
+        "print(max(np.abs(a['forces'] - b['forces']).max() for a, b in pairs))\n"
+    )
+    done = in_a_new_process(code, DEEPMD_GPU="emulated", DEEPMD_EMULATED_FAILURE="70")
+    alone, line, together = done.stdout.splitlines()
+    assert float(alone) < 1e-9 and float(together) < 1e-9
+    assert "given up, the CPU answers: the GPU cannot start a kernel: emulated failure" in line
+    assert done.stderr.count("the GPU is given up, and the CPU answers from here on") == 1
+
+
+def test_a_device_that_is_lost_in_the_self_test_is_refused(compiled, tmp_path) -> None:
+    path = freeze(Options(), tmp_path)
+    code = f"from deepmd.core import Model\nModel({path!r}, path='cuda')\n"
+    done = in_a_new_process(code, DEEPMD_GPU="emulated", DEEPMD_EMULATED_FAILURE="15")
+    assert "cannot be tested on the GPU: the GPU cannot start a kernel" in done.stderr and done.returncode != 0
+
+
+def test_tf32_is_for_the_path_cuda(compiled, tmp_path) -> None:
+    from deepmd.errors import EngineError
+
+    path, frame = freeze(Options(fitting_neuron=[40, 40]), tmp_path), make_frames(2)["bulk"]
+    model = compiled.Model(path, path="cuda", precision="tf32")
+    assert "mixed" in model.path_description and "by one TF32 product" in model.path_description
+    errors = [np.abs(compiled.Model(path, path="cuda", precision=p).evaluate(**frame.as_input())["forces"]
+                     - compiled.Model(path, path="fused").evaluate(**frame.as_input())["forces"]).max()
+              for p in ("mixed", "tf32")]  # fmt: skip
+    assert errors[0] < errors[1] < 0.01
+    for other in ("auto", "fused", "script"):
+        with pytest.raises(EngineError, match=f"'tf32' was asked for together with the path '{other}'"):
+            compiled.Model(path, path=other, precision="tf32")
+
+
 def test_a_small_budget_makes_chunks_and_equal_numbers(compiled, tmp_path) -> None:
     path = freeze(Options(fitting_neuron=[240, 240]), tmp_path)
     code = (

@@ -7,8 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from deepmd.data import System
 from deepmd.data.graph import Batch
+from deepmd.errors import DataError
 from deepmd.nn.plain import Prediction
+from deepmd.train.labels import tell_missing
 from deepmd.train.losses import EnergyLoss
 
 # Two frames of two atoms. Energy errors 2 and -4 eV, so squares 4 and 16.
@@ -100,3 +103,20 @@ def test_a_missing_label_leaves_its_term_out_and_is_reported_as_nan():
     section = {"start_pref_e": 1, "limit_pref_e": 1, "start_pref_v": 1, "limit_pref_v": 1}
     loss, report = EnergyLoss(section, 1e-3)(prediction(), batch(virial=True), 1e-3)
     assert float(loss) == pytest.approx(5.0) and math.isnan(report["rmse_v"])
+
+
+def test_which_system_lacks_which_label_is_told(tiny_system, caplog):
+    whole, partly, bare = (tiny_system(name, n_frames=2, set_size=1) for name in ("whole", "partly", "bare"))
+    (partly / "set.001" / "force.npy").unlink()
+    for label in ("energy", "force"):
+        for path in bare.glob(f"set.*/{label}.npy"):
+            path.unlink()
+    systems = [System.open(str(one), ["O", "H"]) for one in (whole, partly, bare)]
+    loss = EnergyLoss({"start_pref_e": 1, "limit_pref_e": 1, "start_pref_f": 1, "limit_pref_f": 1}, 1e-3)
+    tell_missing(systems, loss, "training/training_data", True)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2 and f"no energy in 1 of 3 systems ({bare})" in lines[0]
+    assert f"no force in 2 of 3 systems ({partly}, 1 of 2 sets, {bare})" in lines[1]
+    with pytest.raises(DataError, match=r"no system holds a label .*\(energy, force\)"):
+        tell_missing(systems[2:], loss, "training/training_data", True)
+    tell_missing(systems[2:], loss, "training/validation_data", False)

@@ -215,8 +215,12 @@ def test_the_way_from_data_to_predictions(data):
         potential.eval_descriptor(*inputs)
     from deepmd.core import Model
 
-    with pytest.raises(DeepmdError, match="kind 'pairwise_dprc'"):
-        Model(str(data / "graph.pth"))
+    core = Model(str(data / "graph.pth"))
+    found = core.evaluate(inputs[0][0], inputs[2], inputs[1][0], aparam=arrays["aparam"][0], atomic=True)
+    checks.assert_close(found["energy"], float(energy[0, 0]), "doors")
+    checks.assert_close(found["forces"], force[0], "doors")
+    with pytest.raises(DeepmdError, match="aparam is missing"):
+        core.evaluate(inputs[0][0], inputs[2], inputs[1][0])
 
 
 def test_one_type_embedding_beside_both_parts_is_upgraded():

@@ -198,7 +198,7 @@ def test_a_gpu_that_disagrees_or_fails_is_not_used(tmp_path, jdata, monkeypatch,
     wrong = staticmethod(lambda *given: 1.001 * right(*given))
 
     def second_recorded(self, pages):  # as if a recording went on reading the frame that it was made with
-        return fetch(self, torch.tensor(self.pages))
+        return fetch(self, torch.from_numpy(self.pages))
 
     def lost(self, pages):  # a device that is lost: nothing can be fetched from it either
         monkeypatch.setattr(torch.nn.Module, "to", lambda *given: pytest.fail("asked a lost device"))

@@ -16,7 +16,7 @@ from deepmd.infer import DeepEval, DeepPot, DeepSpin, calc_model_devi
 from deepmd.nn.frames import evaluate, find_pairs
 from deepmd.nn.model import build, deserialize
 from deepmd.train import checkpoint
-from training_runs import changed, make_input, run
+from training_runs import changed, equal, make_input, run, weights
 
 pytestmark = pytest.mark.usefixtures("compiled")
 GOLDENS = Path(__file__).parents[1] / "data" / "spin"
@@ -230,6 +230,46 @@ def test_data_without_spins_and_models_without_are_refused(tiny_system, tmp_path
         DeepPot(tmp_path / "m.pth")
 
 
+def test_data_without_spins_count_as_data_with_spins_of_zero_where_the_input_says_so(tiny_system, tmp_path, caplog):
+    """To the last bit; forces count, magnetic forces do not; models and `dp test` do as training does."""
+    from deepmd import test as dp_test
+
+    def trained(name, zeros):
+        folders = []
+        for k in range(2):  # the first system has spins, the second one none, or none other than zero
+            moved = tiny_system(f"{name}{k}", n_frames=2, seed=k)
+            n_atoms = len((moved / "type.raw").read_text().split())
+            values = np.random.default_rng(k).normal(0, 0.5 if k == 0 else 0.0, (2, 3 * n_atoms))
+            if k == 0 or zeros:
+                np.save(moved / "set.000" / "spin.npy", values)
+            if k == 0:
+                np.save(moved / "set.000" / "force_mag.npy", values)
+            folders.append(str(moved))
+        jdata = changed(spin_input(tmp_path), training__numb_steps=4, training__save_freq=4,
+                        model__spin__allow_missing_label=not zeros)  # fmt: skip
+        del jdata["training"]["validation_data"]
+        jdata["training"]["training_data"] = {"systems": folders, "batch_size": 1}
+        run(tmp_path / name, jdata)
+        return folders[1]
+
+    with caplog.at_level("INFO"):
+        lacking = trained("lacking", False)
+    text = caplog.text
+    assert f"no force_mag in 1 of 2 systems ({lacking})" in text and "no force in" not in text
+    assert "there is no spin.npy, so its spins are zero" in text
+    trained("full", True)
+    assert equal(weights(tmp_path / "lacking" / "model.ckpt.pt"), weights(tmp_path / "full" / "model.ckpt.pt"))
+    model, _ = checkpoint.load_model(tmp_path / "lacking" / "model.ckpt.pt")
+    freeze.freeze_model(model, tmp_path / "graph.pth")
+    args = argparse.Namespace(model=str(tmp_path / "graph.pth"), system=lacking, numb_test=2)
+    assert "force" in dp_test.main(args)
+    forced, _ = checkpoint.load_model(tmp_path / "full" / "model.ckpt.pt")
+    freeze.freeze_model(forced, tmp_path / "forced.pth")
+    args.model = str(tmp_path / "forced.pth")
+    with pytest.raises(DataError, match=r"lacking1.*no spin\.npy, which the model needs"):
+        dp_test.main(args)
+
+
 def test_labels_of_the_lines_of_dp_test():
     from deepmd.measure import MEASURES
     from deepmd.measure.pairs import lines_of
@@ -246,7 +286,6 @@ WRONG = [
     ("model__spin__virtual_scale", [0.1, 0.2, 0.3], "one number"),
     ("model__spin__virtual_scale", -0.1, "positive"),
     ("model__spin__scheme", "native", "'deepspin'"),
-    ("model__spin__allow_missing_label", True, "false"),
     ("model__fitting_net__type", "dos", "'ener'"),
     ("loss__type", "ener", "'ener_spin', as the model has spins"),
 ]

@@ -54,8 +54,10 @@ class DeepPot {
     std::unique_ptr<deepmd_model, Free> held(opened);
     info_.size = sizeof(info_);
     detail::check(deepmd_model_info(opened, &info_));
-    detail::require(std::string(info_.kind) == "energy", model + " predicts '" + info_.kind + "', expected a model of " +
-                                                             "energies; open it with DeepTensor, DeepDOS or DeepProperty");
+    const std::string kind = info_.kind;
+    detail::require(kind == "energy" || kind == "pairwise_dprc",
+                    model + " predicts '" + kind + "', expected a model of energies; open it with DeepSpin, DeepTensor, DeepDOS "
+                    "or DeepProperty");
     model_ = std::move(held);
   }
 
@@ -128,7 +130,8 @@ class DeepPot {
   int dim_fparam() const { return info().dim_fparam; }
   int dim_aparam() const { return info().dim_aparam; }
   int dim_chg_spin() const { return 0; }
-  bool is_aparam_nall() const { return false; }
+  // Whether aparam stands for ghosts too, [nall * dim_aparam].
+  bool is_aparam_nall() const { return info().aparam_of_ghosts != 0; }
   bool has_default_fparam() const { return info().has_default_fparam != 0; }
 
   // Element names, separated by blanks.
@@ -249,13 +252,14 @@ class DeepPot {
     const detail::KeptAtoms kept(types, static_cast<int>(n_all), call.nghost);
     const std::size_t n_kept = kept.atoms.size(), n_local = n_all - static_cast<std::size_t>(call.nghost);
     const auto dim_aparam = static_cast<std::size_t>(info_.dim_aparam);
-    const double* given_aparam = part(call.aparam, n_local * dim_aparam, frame, n_frames, "aparam");
+    const std::size_t n_given = is_aparam_nall() ? n_all : n_local;
+    const double* given_aparam = part(call.aparam, n_given * dim_aparam, frame, n_frames, "aparam");
     std::vector<double> positions, aparam;
     for (std::size_t k = 0; k < n_kept; ++k) {
       const auto i = static_cast<std::size_t>(kept.atoms[k]);
       const double* r = call.coord.data() + 3 * (frame * n_all + i);
       positions.insert(positions.end(), r, r + 3);
-      if (given_aparam && i < n_local) {
+      if (given_aparam && i < n_given) {
         aparam.insert(aparam.end(), given_aparam + i * dim_aparam, given_aparam + (i + 1) * dim_aparam);
       }
     }
@@ -267,6 +271,8 @@ class DeepPot {
     input.types = kept.kept_types.data();
     input.fparam = part(call.fparam, static_cast<std::size_t>(info_.dim_fparam), frame, n_frames, "fparam");
     input.aparam = aparam.empty() ? nullptr : aparam.data();
+    const std::size_t n_own = static_cast<std::size_t>(kept.n_local) * dim_aparam;
+    if (aparam.size() > n_own) input.ghost_aparam = aparam.data() + n_own;
     deepmd_list view;
     if (call.list) {
       if (call.ago == 0 || list_.first.size() != static_cast<std::size_t>(kept.n_local) + 1) {

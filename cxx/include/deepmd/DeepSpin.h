@@ -78,6 +78,7 @@ class DeepSpin {
   int numb_types() const { return info().n_types; }
   int dim_fparam() const { return info().dim_fparam; }
   int dim_aparam() const { return info().dim_aparam; }
+  bool is_aparam_nall() const { return false; }
   // Element names, separated by blanks.
   void get_type_map(std::string& type_map) const {
     type_map.clear();

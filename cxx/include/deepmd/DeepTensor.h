@@ -47,6 +47,7 @@ class DeepOutput {
   int numb_types() const { return info().n_types; }
   int dim_fparam() const { return info().dim_fparam; }
   int dim_aparam() const { return info().dim_aparam; }
+  bool is_aparam_nall() const { return false; }
   // Numbers for each atom.
   int output_dim() const { return info().output_width; }
   // Types whose atoms carry the output.

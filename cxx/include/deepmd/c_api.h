@@ -2,9 +2,10 @@
  * New programs are better off with deepmd/deepmd.h, whose calls say what went wrong and whose structs can grow.
  *
  * Energies in eV, lengths in Angstrom; coord [n_frames][n_atoms][3], cell [n_frames][3][3] or NULL for open boundaries, atype
- * [n_atoms]; fparam [n_frames][dim_fparam] and aparam [n_frames][n_local][dim_aparam] or NULL. Results are written where a
- * pointer is not NULL: energy [n_frames], force [n_frames][n_atoms][3], virial [n_frames][9], atomic_energy
- * [n_frames][n_atoms], atomic_virial [n_frames][n_atoms][9]. A name that ends in `f` takes floats.
+ * [n_atoms]; fparam [n_frames][dim_fparam] and aparam [n_frames][n_local][dim_aparam] or NULL (also of ghosts, [n_atoms], where
+ * ..IsAParamNAll says so: models of quantum atoms and fragments). Results are written where a pointer is not NULL: energy
+ * [n_frames], force [n_frames][n_atoms][3], virial [n_frames][9], atomic_energy [n_frames][n_atoms], atomic_virial
+ * [n_frames][n_atoms][9]. A name that ends in `f` takes floats.
  *
  * After every call that can fail ask ..CheckOK: "" or the sentence that says what went wrong, and then the results are
  * untouched. Texts returned here belong to the caller, who gives them to DP_DeleteChar. */

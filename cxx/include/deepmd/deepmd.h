@@ -63,10 +63,12 @@ typedef struct deepmd_open_options {
                                (TorchScript, which any model can run on); NULL: DEEPMD_PATH of the environment, else
                                "auto", which is "cuda" or "fused" where the model allows it */
   const char* precision;    /* "float64", or "mixed" (float32 tables and networks of the library's kernels, float64
-                               geometry and sums); NULL: DEEPMD_PRECISION of the environment, else "float64" */
+                               geometry and sums), or "tf32" (the same with single products of tensor cores in the fitting
+                               net, errors about 1e-3: for observers, on the path cuda); NULL: DEEPMD_PRECISION of the environment, else "float64" */
   const char* part;         /* of a model with a modifier, whose energies somebody else has to add: "short_range", the
                                model without it; "modifier", the dipole model that it needs (the file's own model where
                                there is no modifier); NULL: such a model is refused, so that no energy is half of one */
+  int gpu_ranks;            /* processes of this node that share its GPUs, and so their memory; 0: this one alone */
 } deepmd_open_options;
 
 /* Fills in the defaults (size included). */
@@ -83,8 +85,8 @@ typedef struct deepmd_info {
   int dim_fparam;                /* frame parameters */
   int dim_aparam;                /* atomic parameters */
   int has_default_fparam;
-  const char* kind;              /* "energy", "spin" (energies of positions and spins), "dipole", "polar", "dos",
-                                    "property" */
+  const char* kind;              /* "energy", "spin" (energies of positions and spins), "pairwise_dprc" (energies of quantum
+                                    atoms and fragments, aparam tells which), "dipole", "polar", "dos", "property" */
   const char* path_in_use;       /* "fused", "cuda" or "script" */
   const char* metadata_json;     /* the metadata of the file as JSON text */
   double min_pair_distance;      /* smallest pair distance of the training data, 0 if unknown */
@@ -101,6 +103,8 @@ typedef struct deepmd_info {
   int n_sel_types;
   const char* modifier;          /* what has to be added to the energies, such as "dipole_charge"; "" for nothing */
   double ewald_beta;             /* width of its smeared charges, 1/Angstrom; 0 where there are none */
+  int aparam_of_ghosts;          /* ghosts need atomic parameters too (ghost_aparam), unless the list names their owners:
+                                    models of kind "pairwise_dprc" */
 } deepmd_info;
 
 /* Fills `info`; set info->size before the call. The pointers stay valid as long as the model lives. */
@@ -162,6 +166,7 @@ typedef struct deepmd_input {
   const double* fparam;     /* [dim_fparam] or NULL */
   const double* aparam;     /* [n_local][dim_aparam] or NULL */
   const double* spins;      /* [n_all][3] Bohr magnetons, for models of kind "spin"; else NULL */
+  const double* ghost_aparam; /* [n_ghost][dim_aparam], for models with aparam_of_ghosts; else NULL */
 } deepmd_input;
 
 typedef struct deepmd_output { /* every pointer may be NULL: not wanted, not computed */
@@ -171,7 +176,7 @@ typedef struct deepmd_output { /* every pointer may be NULL: not wanted, not com
   double* virial;       /* [3][3] */
   double* atom_energy;  /* [n_local] */
   double* atom_virial;  /* [n_all][3][3]: of the differentiated atom, w_k[a][b] = sum_j (r_j - r_k)[b] dE_j/dr_k[a] */
-  int64_t* n_outside;   /* [1] pairs closer than the range of the embedding's tables: the networks themselves answered */
+  int64_t* n_outside;   /* [1] pairs, or couples of neighbours, outside of the tables' range: the networks themselves answered */
   double* spin_forces;  /* [n_all][3] -d(energy)/d(spin), eV per Bohr magneton, of models of kind "spin"; overwritten */
 } deepmd_output;
 

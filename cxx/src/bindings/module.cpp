@@ -181,7 +181,8 @@ py::dict with_input(const deepmd_info& info, const Arguments& given, Run&& run) 
   const Optional<Doubles> cell(given.cell, {3, 3}, "cell");
   const Optional<Ints> pbc(given.pbc, {3}, "pbc");
   const Optional<Doubles> fparam(given.fparam, {info.dim_fparam}, "fparam");
-  const Optional<Doubles> aparam(given.aparam, {n_local, info.dim_aparam}, "aparam");
+  const py::ssize_t n_aparam = info.aparam_of_ghosts ? n_all : n_local;
+  const Optional<Doubles> aparam(given.aparam, {n_aparam, info.dim_aparam}, "aparam");
 
   deepmd_input input;
   deepmd_input_init(&input);
@@ -193,6 +194,7 @@ py::dict with_input(const deepmd_info& info, const Arguments& given, Run&& run) 
   input.pbc = pbc.data;
   input.fparam = fparam.data;
   input.aparam = aparam.data;
+  if (aparam.data && n_aparam > n_local) input.ghost_aparam = aparam.data + n_local * info.dim_aparam;
   if (py::isinstance<py::float_>(given.list)) {  // a radius: the core finds the neighbours of local atoms
     const deepmd_list no_rows = {sizeof(deepmd_list), static_cast<int>(n_local), nullptr, nullptr, nullptr, nullptr, 0,
                                  py::cast<double>(given.list)};
@@ -490,7 +492,7 @@ PYBIND11_MODULE(_core, m) {
                              [](Model& model) { return std::string(model.read_info().path_description); },
                              "One line: path, kind of embedding and tolerance, precision, threads, memory per atom.")
       .def_property_readonly("n_outside", &Model::n_outside,
-                             "Pairs so far that were closer than the range of the tables.")
+                             "Pairs, or couples of neighbours, so far that were outside of the range of the tables.")
       .def_property_readonly("metadata", [](const Model& model) { return std::string(model.info().metadata_json); })
       .def_property_readonly("min_pair_distance", [](const Model& model) { return model.info().min_pair_distance; })
       .def("selftest", &Model::selftest, "Largest force difference (eV/Angstrom) to the frames in the file.")

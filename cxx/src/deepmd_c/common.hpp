@@ -110,7 +110,8 @@ Atoms<Real> atoms_of(const Model& model, const Sizes& n, const Real* coord, cons
   atoms.types = vector_of(types, n.n_types);
   atoms.cell = vector_of(cell, n.n_frames * 9);
   atoms.fparam = vector_of(fparam, n.n_frames * model.dim_fparam());
-  atoms.aparam = vector_of(aparam, n.n_frames * (n.n_atoms - n.n_ghost) * model.dim_aparam());
+  const long n_given = model.is_aparam_nall() ? n.n_atoms : n.n_atoms - n.n_ghost;
+  atoms.aparam = vector_of(aparam, n.n_frames * n_given * model.dim_aparam());
   return atoms;
 }
 
@@ -122,5 +123,5 @@ Atoms<Real> atoms_of(const Model& model, const Sizes& n, const Real* coord, cons
   int NAME##GetNumbTypes(NAME* held) { return deepmd_c::fact(held, 0, [](const auto& m) { return m.numb_types(); }); }    \
   int NAME##GetDimFParam(NAME* held) { return deepmd_c::fact(held, 0, [](const auto& m) { return m.dim_fparam(); }); }    \
   int NAME##GetDimAParam(NAME* held) { return deepmd_c::fact(held, 0, [](const auto& m) { return m.dim_aparam(); }); }    \
-  bool NAME##IsAParamNAll(NAME*) { return false; }                                                                        \
+  bool NAME##IsAParamNAll(NAME* held) { return deepmd_c::fact(held, false, [](const auto& m) { return m.is_aparam_nall(); }); } \
   const char* NAME##CheckOK(NAME* held) { return deepmd_c::text_for_caller(held->failure); }

@@ -18,7 +18,8 @@ struct Opening {
   const ModelImage<double>* float64 = nullptr;  // one of the two
   const ModelImage<float>* mixed = nullptr;
   int rank = 0;                 // the device, modulo their number
-  std::int64_t work_bytes = 0;  // for a chunk's arrays; 0: as the device allows
+  int n_ranks = 1;              // on this node, which share its devices
+  std::int64_t work_bytes = 0;  // of a device for a chunk's arrays, for all ranks together; 0: as the device allows
   ProductKind products = ProductKind::plain;
 };
 

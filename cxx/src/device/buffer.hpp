@@ -3,7 +3,16 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/error.hpp"
+
 namespace deepmd::device {
+
+// Whether a block of a kernel may have so many bytes; `what` completes "the kernel that is to".
+inline void check_shared_memory(std::size_t bytes, std::size_t most, const char* what) {
+  if (bytes <= most) return;
+  throw Error(DEEPMD_ERROR_UNSUPPORTED, text("needs ", bytes, " bytes of a GPU's shared memory for the kernel that is to ", what,
+                                             ", expected at most ", most));
+}
 
 // An array in a backend's memory that only grows; its content is lost when it does. A backend has
 //   void* allocate(std::int64_t bytes)   throws DEEPMD_ERROR_MEMORY

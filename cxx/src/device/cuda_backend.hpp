@@ -4,14 +4,16 @@
 
 #include <cuda_runtime.h>
 
-#include <map>
 #include <memory>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "core/error.hpp"
 #include "device/blas_call.hpp"
+#include "device/buffer.hpp"
 #include "device/cublas.hpp"
+#include "device/recorded_calls.hpp"
 #include "device/split_product.hpp"
 
 namespace deepmd::device {
@@ -22,6 +24,11 @@ inline void check_cuda(cudaError_t status, const char* what) {
   throw Error(status == cudaErrorMemoryAllocation ? DEEPMD_ERROR_MEMORY : DEEPMD_ERROR_INTERNAL,
               text("the GPU cannot ", what, ": ", cudaGetErrorString(status)));
 }
+
+struct DropGraph {
+  void operator()(cudaGraphExec_t graph) const { cudaGraphExecDestroy(graph); }
+};
+using RecordedGraph = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, DropGraph>;
 
 template <class Body>
 __global__ void __launch_bounds__(kThreads) run_body(const __grid_constant__ Body body) {
@@ -43,7 +50,7 @@ class CudaBackend {
   }
   ~CudaBackend() {
     make_current();
-    drop_graphs();
+    graphs_.clear();
     blas_.reset();
     cudaEventDestroy(event_);
     cudaStreamDestroy(stream_);
@@ -79,6 +86,31 @@ class CudaBackend {
     check_cuda(cudaMemsetAsync(p, 0, static_cast<std::size_t>(bytes), stream_), "clear memory");
   }
 
+  // Whether the device can run a body as it will be launched; throws DEEPMD_ERROR_UNSUPPORTED with the limit that it breaks.
+  template <class Body>
+  void check_limits(const Body& body, const char* what) {
+    const std::size_t shared = body.shared_bytes();
+    check_shared_memory(shared, static_cast<std::size_t>(most_shared_), what);
+    cudaFuncAttributes facts;
+    const cudaError_t status = cudaFuncGetAttributes(&facts, run_body<Body>);
+    if (status != cudaSuccess) {
+      cudaGetLastError();
+      throw Error(DEEPMD_ERROR_UNSUPPORTED, text("has no code for this GPU in the package (", cudaGetErrorString(status),
+                                                 "); build it with DEEPMD_CUDA_ARCHITECTURES for this GPU"));
+    }
+    if (facts.maxThreadsPerBlock < kThreads) {
+      throw Error(DEEPMD_ERROR_UNSUPPORTED, text("cannot have the kernel that is to ", what, " run by this GPU: a block may have ",
+                                                 facts.maxThreadsPerBlock, " threads, expected ", kThreads));
+    }
+    if (shared > kUsualShared) allow_shared<Body>(shared);
+    int n_blocks = 0;
+    check_cuda(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&n_blocks, run_body<Body>, kThreads, shared), "tell how many blocks it holds");
+    if (n_blocks < 1) {
+      throw Error(DEEPMD_ERROR_UNSUPPORTED, text("cannot have the kernel that is to ", what, " run by this GPU: a block of ", kThreads,
+                                                 " threads, ", facts.numRegs, " registers and ", shared, " bytes of shared memory does not fit"));
+    }
+  }
+
   template <class Body>
   void launch(const Body& body, std::int64_t n_blocks) {
     launch_exactly(body, n_blocks < most_blocks() ? n_blocks : most_blocks());
@@ -87,14 +119,7 @@ class CudaBackend {
   void launch_exactly(const Body& body, std::int64_t n_blocks) {
     if (n_blocks == 0) return;
     const std::size_t shared = body.shared_bytes();
-    if (shared > kUsualShared) {
-      if (shared > static_cast<std::size_t>(most_shared_)) {
-        throw Error(DEEPMD_ERROR_UNSUPPORTED, text("the model needs ", shared, " bytes of a GPU's shared memory, expected at most ",
-                                                   most_shared_, "; use the path fused"));
-      }
-      check_cuda(cudaFuncSetAttribute(run_body<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-                 "give a block that much shared memory");
-    }
+    if (shared > kUsualShared) allow_shared<Body>(shared);
     run_body<Body><<<static_cast<unsigned>(n_blocks), kThreads, shared, stream_>>>(body);
     check_cuda(cudaGetLastError(), "start a kernel");
   }
@@ -116,15 +141,12 @@ class CudaBackend {
   template <class Work>
   void replay(const std::vector<std::int64_t>& key, Work&& work) {
     if (!use_graphs_) return work();
-    const auto found = graphs_.find(key);
-    if (found == graphs_.end()) {
-      if (graphs_.size() >= kMostGraphs) drop_graphs();
-      graphs_[key] = nullptr;
-      return work();
-    }
-    if (!found->second) found->second = record(work);
-    if (!found->second) return work();
-    check_cuda(cudaGraphLaunch(found->second, stream_), "start a recorded call");
+    bool is_new = false;
+    RecordedGraph& graph = graphs_.find(key, &is_new);
+    if (is_new) return work();
+    if (!graph) graph.reset(record(work));
+    if (!graph) return work();
+    check_cuda(cudaGraphLaunch(graph.get(), stream_), "start a recorded call");
   }
 
   // Work of `other` enqueued from here on begins when what this one has enqueued is done; join: the other way round.
@@ -168,11 +190,10 @@ class CudaBackend {
     return nullptr;
   }
 
-  void drop_graphs() {
-    for (const auto& each : graphs_) {
-      if (each.second) cudaGraphExecDestroy(each.second);
-    }
-    graphs_.clear();
+  template <class Body>
+  void allow_shared(std::size_t bytes) {
+    check_cuda(cudaFuncSetAttribute(run_body<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+               "give a block that much shared memory");
   }
 
   int device_;
@@ -182,7 +203,7 @@ class CudaBackend {
   int n_processors_ = 1, most_shared_ = 0;
   std::int64_t generation_ = 0;
   std::unique_ptr<Cublas> blas_;
-  std::map<std::vector<std::int64_t>, cudaGraphExec_t> graphs_;
+  RecordedCalls<RecordedGraph> graphs_{kMostGraphs};
 };
 
 }  // namespace deepmd::device

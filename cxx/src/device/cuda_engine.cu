@@ -31,7 +31,7 @@ struct Cuda {
     check_cuda(cudaMemGetInfo(&free, &all), "tell its free memory");
     return static_cast<std::int64_t>(free);
   }
-  static std::unique_ptr<Backend> make_backend(int device) {
+  static std::unique_ptr<Backend> make_backend(int device, ProductKind) {
     const char* graphs = std::getenv("DEEPMD_GPU_GRAPHS");
     return std::make_unique<Backend>(device, !(graphs && graphs[0] == '0'));
   }

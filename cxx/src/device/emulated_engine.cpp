@@ -15,11 +15,13 @@ struct Emulated {
   static int count_devices() { return 1; }
   static std::string describe_device(int) { return "GPU emulated on the host"; }
   static std::int64_t free_bytes(int) { return std::int64_t{1} << 32; }
-  // Split products are a matter of the library, which is emulated where they are asked for.
-  static std::unique_ptr<Backend> make_backend(int) {
-    const char* wish = std::getenv("DEEPMD_GPU_PRODUCTS");
+  // Split products are a matter of the library, which is emulated where they are asked for. DEEPMD_EMULATED_FAILURE: after so
+  // many launches the device is lost, for tests of what happens then.
+  static std::unique_ptr<Backend> make_backend(int, ProductKind products) {
+    const char* failure = std::getenv("DEEPMD_EMULATED_FAILURE");
     HostBackendOptions options;
-    options.has_library = wish && *wish && std::strcmp(wish, "plain") != 0;
+    options.has_library = products != ProductKind::plain;
+    if (failure && *failure) options.fails_after = std::atoll(failure);
     return std::make_unique<Backend>(options);
   }
   static void enter(Backend&) {}

@@ -24,7 +24,8 @@ class EngineOn : public Engine {
  public:
   using Backend = typename Traits::Backend;
 
-  EngineOn(int device, int n_types) : device_(device), backend_(Traits::make_backend(device)), frame_(*backend_, n_types), comparer_(*backend_) {}
+  EngineOn(int device, int n_types, const CallOptions& options)
+      : device_(device), n_sharing_(options.n_sharing), backend_(Traits::make_backend(device, options.products)), frame_(*backend_, n_types), comparer_(*backend_) {}
   virtual PassMember<Backend>& member() = 0;
   virtual std::string memory() const = 0;
   virtual const char* products() const = 0;
@@ -34,12 +35,13 @@ class EngineOn : public Engine {
   DeviceFrame<Backend>& frame() { return frame_; }
   Comparer<Backend>& comparer() { return comparer_; }
   const char* describe() {
-    words_ = text(Traits::describe_device(device_), ", ", backend_->product_library(), products(), ", ", memory());
+    const std::string sharing = n_sharing_ > 1 ? text(" shared by ", n_sharing_, " ranks") : std::string();
+    words_ = text(Traits::describe_device(device_), sharing, ", ", backend_->product_library(), products(), ", ", memory());
     return words_.c_str();
   }
 
  private:
-  int device_;
+  int device_, n_sharing_;
   std::unique_ptr<Backend> backend_;
   DeviceFrame<Backend> frame_;
   Comparer<Backend> comparer_;
@@ -50,7 +52,7 @@ template <class Traits, class Real>
 class EngineOf : public EngineOn<Traits> {
  public:
   EngineOf(int device, const ModelImage<Real>& image, const CallOptions& options)
-      : EngineOn<Traits>(device, image.n_types), call_(this->backend(), image, options) {}
+      : EngineOn<Traits>(device, image.n_types, options), call_(this->backend(), image, options) {}
   PassMember<typename Traits::Backend>& member() override { return call_; }
   const char* products() const override {
     switch (call_.products()) {
@@ -104,8 +106,11 @@ struct BorderOf {
       if (n_devices < 1) throw Error(DEEPMD_ERROR_UNSUPPORTED, "no GPU answers; use the path fused");
       const int device = opening.rank % n_devices;
       CallOptions options;
-      options.work_bytes = opening.work_bytes;
-      if (options.work_bytes <= 0) options.work_bytes = std::max(kLeastWork, std::min(kUsualWork, Traits::free_bytes(device) / 4));
+      options.n_sharing = std::max(1, (opening.n_ranks - 1 - device) / n_devices + 1);  // ranks device, device + n_devices, ...
+      options.work_bytes = opening.work_bytes / options.n_sharing;
+      if (opening.work_bytes <= 0) {
+        options.work_bytes = std::max(kLeastWork, std::min(kUsualWork, Traits::free_bytes(device) / 4) / options.n_sharing);
+      }
       options.products = opening.products;
       if (opening.float64) {
         *opened = new EngineOf<Traits, double>(device, *opening.float64, options);

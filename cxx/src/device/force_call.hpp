@@ -4,8 +4,7 @@
 
 #include "core/error.hpp"
 #include "device/chunks.hpp"
-#include "device/comparer.hpp"
-#include "device/device_frame.hpp"
+#include "device/frame_pass.hpp"
 #include "device/network_call.hpp"
 
 namespace deepmd::device {
@@ -14,73 +13,8 @@ struct CallOptions {
   std::int64_t work_bytes = std::int64_t{1} << 30;  // of a chunk's arrays
   std::int64_t staged_bytes = 40 << 10;             // largest tables that blocks copy to shared memory
   ProductKind products = ProductKind::plain;        // of the fitting net in mixed precision
+  int n_sharing = 1;                                // ranks on the device
 };
-
-// One model's part in a pass over a frame, which several models may share.
-template <class Backend>
-class PassMember {
- public:
-  virtual ~PassMember() = default;
-  virtual Backend& backend() = 0;
-  // Memory and host data for a frame that `device` has taken. keeps_forces: they are wanted on the device in any case.
-  virtual void prepare(DeviceFrame<Backend>& device, const Frame& frame, const Result& result, bool keeps_forces) = 0;
-  // Equal words: enqueue() does the same launches with the same arguments.
-  virtual void append_key(std::vector<std::int64_t>& words) const = 0;
-  virtual void enqueue() = 0;
-  // [n_all][3] on the device, once it has run.
-  virtual const double* forces() const = 0;
-  // After all of it has run. Where the status tells of pairs that are too close or outside their tables, the numbers are
-  // not to be used.
-  virtual FrameStatus finish(const Frame& frame, const Result& result) = 0;
-};
-
-inline void clear_answers(const Frame& frame, const Result& result) {
-  if (result.energy) *result.energy = 0.0;
-  if (result.virial) std::fill_n(result.virial, 9, 0.0);
-  if (result.forces) std::fill_n(result.forces, 3 * frame.n_all(), 0.0);
-  if (result.atom_virial) std::fill_n(result.atom_virial, 9 * frame.n_all(), 0.0);
-}
-
-// What is wanted of several models together.
-template <class Backend>
-struct ComparedPass {
-  Comparer<Backend>* comparer = nullptr;  // of the first one's backend; null: nothing
-  Comparison* comparison = nullptr;
-};
-
-// Evaluates members [n] with as many results and status; the frame is sent once, by the first one's backend.
-template <class Backend>
-void evaluate_pass(DeviceFrame<Backend>& device, PassMember<Backend>* const* members, int n, const Frame& frame,
-                   const Result* results, FrameStatus* status, const ComparedPass<Backend>& compared = {}) {
-  if (frame.n_local == 0) {
-    for (int k = 0; k < n; ++k) clear_answers(frame, results[k]);
-    std::fill_n(status, n, FrameStatus());
-    return;
-  }
-  std::vector<std::int64_t> key;
-  device.take(frame);
-  for (int k = 0; k < n; ++k) {
-    members[k]->prepare(device, frame, results[k], compared.comparer != nullptr);
-    members[k]->append_key(key);
-  }
-  std::vector<const double*> forces;
-  if (compared.comparer) {
-    compared.comparer->prepare(frame.n_local);
-    compared.comparer->append_key(*compared.comparison, key);
-    for (int k = 0; k < n; ++k) forces.push_back(members[k]->forces());
-  }
-  Backend& leader = members[0]->backend();
-  leader.replay(key, [&] {
-    device.send();
-    for (int k = 1; k < n; ++k) leader.fork(members[k]->backend());
-    for (int k = 0; k < n; ++k) members[k]->enqueue();
-    for (int k = 1; k < n; ++k) leader.join(members[k]->backend());
-    if (compared.comparer) compared.comparer->enqueue(device, forces, *compared.comparison);
-  });
-  leader.wait();
-  if (compared.comparer) compared.comparer->finish(*compared.comparison);
-  for (int k = 0; k < n; ++k) status[k] = members[k]->finish(frame, results[k]);
-}
 
 template <class Real, class Backend>
 class ForceCall : public PassMember<Backend> {
@@ -97,6 +31,7 @@ class ForceCall : public PassMember<Backend> {
     split_weights();
     backend_.wait();
     image_.numbers = {};
+    check_limits();
   }
 
   Backend& backend() override { return backend_; }
@@ -184,6 +119,25 @@ class ForceCall : public PassMember<Backend> {
     split.high = high_.reserve(n);
     if (options_.products == ProductKind::split) split.low = low_.reserve(n);
     backend_.launch(split, n);
+  }
+
+  // Of the kernels whose needs depend on the model, at their largest; the others are what the package was compiled for.
+  void check_limits() {
+    SumNeighbors<Real> sum;
+    sum.in.n_staged = is_stageable() ? image_.n_table_numbers : 0;
+    backend_.check_limits(sum, "sum over neighbours");
+    ProjectNeighbors<Real> project;
+    project.in.n_staged = sum.in.n_staged, project.in.widest_table = image_.widest_table;
+    backend_.check_limits(project, "give the gradient of each pair");
+    ProductsBack<Real> back;
+    for (const CenterShape& center : image_.centers) back.n = std::max(back.n, center.n);
+    backend_.check_limits(back, "go back through the products of sums");
+    backend_.check_limits(GatherForces(), "gather forces");
+    backend_.check_limits(FindNeighbors(), "find neighbours");
+    backend_.check_limits(CompareForces(), "compare forces");
+  }
+  bool is_stageable() const {
+    return image_.n_table_numbers * static_cast<std::int64_t>(sizeof(Real)) <= options_.staged_bytes;
   }
 
   bool has_map() const { return !image_.centers.empty() && image_.centers[0].has_map; }
@@ -301,8 +255,7 @@ class ForceCall : public PassMember<Backend> {
     in.order = order_.data() + chunk.begin, in.n = chunk.n();
     in.centers = centers_.data(), in.neighbors = neighbors_.data(), in.numbers = numbers_.data();
     // a block must have several centres to make up for the copy
-    const bool is_staged = image_.n_table_numbers * static_cast<std::int64_t>(sizeof(Real)) <= options_.staged_bytes &&
-                           chunk.n() >= kCentersPerCopy * backend_.most_blocks();
+    const bool is_staged = is_stageable() && chunk.n() >= kCentersPerCopy * backend_.most_blocks();
     in.n_staged = is_staged ? image_.n_table_numbers : 0;
     in.cutoff = image_.cutoff;
     in.n_types = image_.n_types, in.sums_stride = image_.sums_stride, in.widest_table = image_.widest_table;

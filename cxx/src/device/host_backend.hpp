@@ -8,6 +8,7 @@
 
 #include "core/error.hpp"
 #include "device/blas_call.hpp"
+#include "device/buffer.hpp"
 #include "device/host_block.hpp"
 #include "device/split_product.hpp"
 
@@ -16,6 +17,8 @@ namespace deepmd::device {
 struct HostBackendOptions {
   std::int64_t most_blocks = 5;          // in a launch: few, so that blocks take turns
   std::int64_t most_bytes = INT64_MAX;   // of "device" memory
+  std::int64_t most_shared = 227 << 10;  // bytes of a block
+  std::int64_t fails_after = INT64_MAX;  // launches: then the device is lost
   bool is_reversed = false;              // threads run in descending order
   bool has_library = false;              // products are made column-major and finished by a second launch
 };
@@ -56,12 +59,19 @@ class HostBackend {
   }
 
   template <class Body>
+  void check_limits(const Body& body, const char* what) const {
+    check_shared_memory(body.shared_bytes(), static_cast<std::size_t>(options_.most_shared), what);
+  }
+
+  template <class Body>
   void launch(const Body& body, std::int64_t n_blocks) {
     launch_exactly(body, n_blocks < options_.most_blocks ? n_blocks : options_.most_blocks);
   }
   template <class Body>
   void launch_exactly(const Body& body, std::int64_t n_blocks) {
-    ++n_launches_;
+    if (++n_launches_ > options_.fails_after) {
+      throw Error(DEEPMD_ERROR_INTERNAL, "the GPU cannot start a kernel: emulated failure");
+    }
     std::vector<double> shared(body.shared_bytes() / sizeof(double) + 2);
     for (std::int64_t b = 0; b < n_blocks; ++b) {
       std::memset(shared.data(), 0xff, shared.size() * sizeof(double));

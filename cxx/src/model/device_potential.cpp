@@ -1,7 +1,9 @@
 #include "model/device_potential.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <vector>
 
 #include "core/error.hpp"
@@ -34,8 +36,8 @@ std::int64_t work_bytes() {
   return static_cast<std::int64_t>(mega) << 20;
 }
 
-// DEEPMD_GPU_PRODUCTS: how the fitting net multiplies in mixed precision.
-device::ProductKind product_kind() {
+// DEEPMD_GPU_PRODUCTS
+device::ProductKind products_of_environment() {
   const char* wish = std::getenv("DEEPMD_GPU_PRODUCTS");
   const std::string word = wish && *wish ? wish : "plain";
   if (word == "plain") return device::ProductKind::plain;
@@ -69,7 +71,10 @@ class OnDevice : public DevicePotential {
   OnDevice& operator=(const OnDevice&) = delete;
 
   const char* name() const override { return "cuda"; }
-  std::string description() const override { return border_->describe(*engine_); }
+  std::string description() const override {
+    return lost_.empty() ? border_->describe(*engine_) : "given up, the CPU answers: " + lost_;
+  }
+  const std::string& why_lost() const override { return lost_; }
   std::int64_t n_outside() const override { return fallback_ ? fallback_->n_outside() : 0; }
 
   void evaluate(const Frame& frame, const Result& result) override {
@@ -99,11 +104,25 @@ class OnDevice : public DevicePotential {
   std::vector<device::FrameStatus> run(const Frame& frame, DevicePotential* const* models, int n, const Result* results,
                                        device::Comparison* comparison) {
     std::vector<device::Engine*> engines;
-    for (int k = 0; k < n; ++k) engines.push_back(static_cast<OnDevice*>(models[k])->engine_);
     std::vector<device::FrameStatus> status(static_cast<std::size_t>(n));
-    crossing([&](std::string* problem) {
-      return border_->evaluate(engines.data(), n, frame, results, status.data(), comparison, problem);
-    });
+    for (int k = 0; k < n; ++k) {
+      auto& model = static_cast<OnDevice&>(*models[k]);
+      if (lost_.empty()) lost_ = model.lost_;
+      engines.push_back(model.engine_);
+    }
+    try {
+      if (lost_.empty()) {
+        crossing([&](std::string* problem) {
+          return border_->evaluate(engines.data(), n, frame, results, status.data(), comparison, problem);
+        });
+      }
+    } catch (const Error& e) {
+      if (e.status() != DEEPMD_ERROR_INTERNAL) throw;
+      give_up(e.what());
+    }
+    if (!lost_.empty()) {
+      for (int k = 0; k < n; ++k) static_cast<OnDevice*>(models[k])->lost_ = lost_, status[static_cast<std::size_t>(k)] = {0, 1};
+    }
     for (const device::FrameStatus& found : status) {
       if (found.is_too_close) refuse_close_pairs(with_rows(frame));
     }
@@ -121,9 +140,19 @@ class OnDevice : public DevicePotential {
       opening.mixed = &image;
     }
     opening.rank = options_.rank < 0 ? 0 : options_.rank;
+    opening.n_ranks = options_.n_ranks;
     opening.work_bytes = work_bytes();
-    opening.products = product_kind();
+    opening.products = options_.products;
     crossing([&](std::string* problem) { return border_->open(opening, &engine_, problem); });
+  }
+
+  // After a failure that is not about memory nothing on the device can be trusted, nor anything be done with it.
+  void give_up(const char* reason) {
+    static std::once_flag once;
+    lost_ = reason;
+    std::call_once(once, [&] {
+      std::fprintf(stderr, "deepmd: %s; the GPU is given up, and the CPU answers from here on, much slower; restart to use the GPU again\n", reason);
+    });
   }
 
   void fall_back(const Frame& frame, const Result& result) {
@@ -145,9 +174,14 @@ class OnDevice : public DevicePotential {
   const device::Border* border_ = nullptr;
   device::Engine* engine_ = nullptr;
   std::unique_ptr<FusedPotential> fallback_;
+  std::string lost_;
 };
 
 }  // namespace
+
+device::ProductKind wanted_products(bool is_tf32) {
+  return is_tf32 ? device::ProductKind::tf32 : products_of_environment();
+}
 
 std::unique_ptr<DevicePotential> make_device_potential(EnergyTree tree, PairBasis basis, DeviceOptions options) {
   return std::make_unique<OnDevice>(std::move(tree), std::move(basis), std::move(options));

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "device/comparison.hpp"
+#include "device/product_kind.hpp"
 #include "model/energy_tree.hpp"
 #include "model/fused_potential.hpp"
 #include "model/fused_tables.hpp"
@@ -22,11 +23,18 @@ class DevicePotential : public Potential {
   // outside the tables of a model: then nothing is known.
   virtual bool compare_together(const Frame& frame, DevicePotential* const* models, int n, const Result* results,
                                 device::Comparison* comparison) = 0;
+  // Why the GPU was given up, in words, since when the CPU answers; "" while it works.
+  virtual const std::string& why_lost() const = 0;
 };
+
+// How the fitting net is to multiply in mixed precision: as DEEPMD_GPU_PRODUCTS says, or by single products of TF32.
+device::ProductKind wanted_products(bool is_tf32);
 
 struct DeviceOptions {
   Precision precision = Precision::float64;
-  int rank = 0;  // which device, modulo their number
+  device::ProductKind products = device::ProductKind::plain;
+  int rank = 0;     // which device, modulo their number
+  int n_ranks = 1;  // processes of this node that share its devices
   std::function<std::unique_ptr<FusedPotential>()> make_fallback;
 };
 

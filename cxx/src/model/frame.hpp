@@ -18,6 +18,12 @@ struct Frame {
   const double* fparam = nullptr;     // [dim_fparam], null if the model takes none
   const double* aparam = nullptr;     // [n_local][dim_aparam], null if the model takes none
   const double* spins = nullptr;      // [n_all][3] Bohr magnetons, null if the model takes none
+  const double* ghost_aparam = nullptr;  // [n_ghost][dim_aparam], for models of fragments where ghosts have no owners
+
+  const double* aparam_of(int atom, int dim) const {
+    return atom < n_local ? aparam + static_cast<std::ptrdiff_t>(atom) * dim
+                          : ghost_aparam + static_cast<std::ptrdiff_t>(atom - n_local) * dim;
+  }
 
   std::size_t n_all() const { return static_cast<std::size_t>(n_local) + static_cast<std::size_t>(n_ghost); }
 };

@@ -23,7 +23,7 @@ struct SpinFacts {
 
 // What the file says about its model (extra record deepmd/metadata.json).
 struct Metadata {
-  std::string kind;                    // "energy", "spin" (of energies), "dipole", "polar", "dos", "property"
+  std::string kind;                    // "energy", "spin", "pairwise_dprc" (of energies), "dipole", "polar", "dos", "property"
   std::vector<std::string> type_map;   // [n_types]
   double rcut = 0;                     // Angstrom
   int dim_fparam = 0;
@@ -38,7 +38,8 @@ struct Metadata {
   double ewald_beta = 0;               // 1/Angstrom; of that modifier
 
   bool has_spins() const { return kind == "spin"; }
-  bool has_energy() const { return kind == "energy" || has_spins(); }
+  bool has_fragments() const { return kind == "pairwise_dprc"; }  // aparam says which atoms belong together
+  bool has_energy() const { return kind == "energy" || has_spins() || has_fragments(); }
   double selftest_tolerance = 0;       // eV and eV/Angstrom
   std::string json;                    // the whole record
 };

@@ -25,7 +25,7 @@ Model::Model(ModelFile file, const PathChoice& choice)
   if (!is_known(metadata())) {
     throw Error(DEEPMD_ERROR_UNSUPPORTED,
                 text(file_.path(), " holds a model of kind '", metadata().kind,
-                     "', expected energy, spin, dipole, polar, dos or property; use a newer deepmd-engine"));
+                     "', expected energy, spin, pairwise_dprc, dipole, polar, dos or property; use a newer deepmd-engine"));
   }
   path_ = open_path(file_, choice);
 }
@@ -77,10 +77,10 @@ Frame Model::seen_by_model(const Frame& frame) const {
   Frame seen = frame;
   if (!metadata().passes_messages || frame.list.owners) {
     seen.list.n_centers = frame.n_local;
-  } else if (frame.n_ghost > 0 && metadata().has_spins()) {
+  } else if (frame.n_ghost > 0 && (metadata().has_spins() || metadata().has_fragments())) {
     throw Error(DEEPMD_ERROR_UNSUPPORTED,
-                file_.path() + " has spins and passes messages between atoms, which needs the owners of ghosts; run it on "
-                "one rank");
+                text(file_.path(), " has ", metadata().has_spins() ? "spins" : "fragments",
+                     " and passes messages between atoms, which needs the owners of ghosts; run it on one rank"));
   } else if (frame.n_ghost > 0 && static_cast<std::size_t>(frame.list.n_centers) != frame.n_all()) {
     throw Error(DEEPMD_ERROR_ARGUMENT,
                 text(file_.path(), " passes messages between atoms, but the neighbour list has rows for local atoms only; "
@@ -94,6 +94,10 @@ double Model::selftest() {
   for (const SelftestFrame& frame : file_.selftest_frames()) {
     const SelftestFrame computed = recompute(*this, frame);
     worst = std::max(worst, compare_selftest(frame, computed, path_.selftest_tolerance, file_.path()));
+  }
+  const DevicePotential* const on_gpu = on_device();
+  if (on_gpu && !on_gpu->why_lost().empty()) {
+    throw Error(DEEPMD_ERROR_SELFTEST, text(file_.path(), " cannot be tested on the GPU: ", on_gpu->why_lost(), "; use the path fused"));
   }
   return worst;
 }

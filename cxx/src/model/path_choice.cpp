@@ -15,6 +15,13 @@ namespace {
 constexpr double kCompressionMargin = 10.0;
 // In mixed precision, relative to the largest entry as everywhere in the self-test: float32 networks err by about 1e-5.
 constexpr double kMixedTolerance = 1e-4;
+// The same where factors have 11 bits only.
+constexpr double kShortTolerance = 2e-2;
+
+// What was asked for, in one place.
+struct Way {
+  bool on_gpu = false, is_mixed = false, is_tf32 = false;
+};
 
 // One of the `known` words: the given one, else that of the environment, else the first.
 std::string choose_word(std::string given, const char* variable, std::initializer_list<const char*> known) {
@@ -49,20 +56,23 @@ std::unique_ptr<FusedPotential> make_on_cpu(const EnergyTree& tree, PairBasis ba
   return make_exact_when_close(std::move(potential), tree, record->shortest, options);
 }
 
-OpenedPath open_fused(const ModelFile& file, EnergyTree tree, bool on_gpu, bool is_mixed, const DeviceChoice& device) {
+OpenedPath open_fused(const ModelFile& file, EnergyTree tree, const Way& way, const DeviceChoice& device) {
   const std::optional<CompressionRecord> record = read_compression(file);
   PairBasis basis = basis_of(file, tree, record ? &*record : nullptr);
   OpenedPath opened;
-  opened.description = basis.description + (is_mixed ? ", mixed" : ", float64");
+  opened.description = basis.description + (way.is_mixed ? ", mixed" : ", float64");
   opened.selftest_tolerance = file.metadata().selftest_tolerance;
   if (record) opened.selftest_tolerance = std::max(opened.selftest_tolerance, kCompressionMargin * record->tolerance);
-  if (is_mixed) opened.selftest_tolerance = std::max(opened.selftest_tolerance, kMixedTolerance);
-  const FusedOptions options{is_mixed ? Precision::mixed : Precision::float64, device.n_threads};
-  if (!on_gpu) {
+  if (way.is_mixed) opened.selftest_tolerance = std::max(opened.selftest_tolerance, kMixedTolerance);
+  const FusedOptions options{way.is_mixed ? Precision::mixed : Precision::float64, device.n_threads};
+  if (!way.on_gpu) {
     opened.potential = make_on_cpu(tree, std::move(basis), record, options);
     return opened;
   }
-  DeviceOptions on_device{options.precision, device.gpu_rank, {}};
+  DeviceOptions on_device{options.precision, wanted_products(way.is_tf32), device.gpu_rank, device.gpu_ranks, {}};
+  if (way.is_mixed && on_device.products == device::ProductKind::tf32) {
+    opened.selftest_tolerance = std::max(opened.selftest_tolerance, kShortTolerance);
+  }
   on_device.make_fallback = [tree, record, options] {
     return make_on_cpu(tree, build_pair_basis(tree, record ? &*record : nullptr), record, options);
   };
@@ -75,8 +85,7 @@ OpenedPath open_script(const ModelFile& file, const DeviceChoice& device) {
 }
 
 // Nothing, with the reason, if the model does not allow the engine's own kernels, or no GPU its use of one.
-std::optional<OpenedPath> try_fused(const ModelFile& file, bool on_gpu, bool is_mixed, const DeviceChoice& device,
-                                    std::string* why_not) {
+std::optional<OpenedPath> try_fused(const ModelFile& file, const Way& way, const DeviceChoice& device, std::string* why_not) {
   if (file.metadata().kind != "energy") {
     *why_not = "predicts '" + file.metadata().kind + "', and the engine's own kernels compute energies";
     return std::nullopt;
@@ -84,9 +93,9 @@ std::optional<OpenedPath> try_fused(const ModelFile& file, bool on_gpu, bool is_
   std::optional<EnergyTree> tree = read_energy_tree(file, why_not);
   if (!tree) return std::nullopt;
   try {
-    return open_fused(file, std::move(*tree), on_gpu, is_mixed, device);
+    return open_fused(file, std::move(*tree), way, device);
   } catch (const Error& e) {
-    const bool is_of_gpu = on_gpu && (e.status() == DEEPMD_ERROR_MEMORY || e.status() == DEEPMD_ERROR_INTERNAL);
+    const bool is_of_gpu = way.on_gpu && (e.status() == DEEPMD_ERROR_MEMORY || e.status() == DEEPMD_ERROR_INTERNAL);
     if (e.status() != DEEPMD_ERROR_UNSUPPORTED && !is_of_gpu) throw;
     *why_not = e.what();
     return std::nullopt;
@@ -108,7 +117,12 @@ std::string OpenedPath::describe() const {
 
 OpenedPath open_path(const ModelFile& file, const PathChoice& choice) {
   const std::string path = choose_word(choice.path, "DEEPMD_PATH", {"auto", "fused", "cuda", "script"});
-  const bool is_mixed = choose_word(choice.precision, "DEEPMD_PRECISION", {"float64", "mixed"}) == "mixed";
+  const std::string precision = choose_word(choice.precision, "DEEPMD_PRECISION", {"float64", "mixed", "tf32"});
+  const bool is_mixed = precision != "float64", is_tf32 = precision == "tf32";
+  if (is_tf32 && path != "cuda") {
+    throw Error(DEEPMD_ERROR_ARGUMENT, text("the precision 'tf32' was asked for together with the path '", path, "', expected 'cuda', whose "
+                                            "tensor cores it is for; use mixed, or the path cuda"));
+  }
   if (path == "script" && is_mixed) {
     throw Error(DEEPMD_ERROR_ARGUMENT, "the precision 'mixed' was asked for together with the path 'script', which "
                                        "computes as the model was trained; leave out one of them");
@@ -117,7 +131,7 @@ OpenedPath open_path(const ModelFile& file, const PathChoice& choice) {
   const bool is_automatic = path == "auto", wants_gpu = choice.device.gpu_rank >= 0;
   std::string why_not, note;
   if (path == "cuda") {
-    if (auto on_gpu = try_fused(file, true, is_mixed, choice.device, &why_not)) return std::move(*on_gpu);
+    if (auto on_gpu = try_fused(file, {true, is_mixed, is_tf32}, choice.device, &why_not)) return std::move(*on_gpu);
   } else if (is_automatic && wants_gpu && has_device()) {  // these kernels have not run on a GPU: docs/gpu.md
     note = "; a GPU answers, which the path cuda would use";
   }
@@ -127,7 +141,7 @@ OpenedPath open_path(const ModelFile& file, const PathChoice& choice) {
     return opened;
   }
   if (path != "cuda") {
-    if (auto fused = try_fused(file, false, is_mixed, choice.device, &why_not)) {
+    if (auto fused = try_fused(file, {false, is_mixed, false}, choice.device, &why_not)) {
       fused->note = note;
       return std::move(*fused);
     }
@@ -138,7 +152,7 @@ OpenedPath open_path(const ModelFile& file, const PathChoice& choice) {
     }
   }
   throw Error(DEEPMD_ERROR_UNSUPPORTED, text(file.path(), " cannot run by the ", path == "cuda" ? "cuda" : "fused", " path",
-                                             is_mixed ? " (precision mixed)" : "", ": the model ", why_not,
+                                             is_mixed ? text(" (precision ", precision, ")") : std::string(), ": the model ", why_not,
                                              "; use the path ", path == "cuda" ? "fused, script or auto" : "script or auto"));
 }
 

@@ -14,7 +14,7 @@ namespace deepmd {
 // How a model is to be evaluated: what a user may say, and where it runs.
 struct PathChoice {
   std::string path;       // "auto", "fused", "cuda", "script"; "": as DEEPMD_PATH of the environment says, else "auto"
-  std::string precision;  // "float64", "mixed"; "": as DEEPMD_PRECISION says, else "float64"
+  std::string precision;  // "float64", "mixed", "tf32" (cuda only); "": as DEEPMD_PRECISION says, else "float64"
   DeviceChoice device;
 };
 

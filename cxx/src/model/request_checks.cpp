@@ -113,6 +113,11 @@ void check_request(const Request& request, const Metadata& metadata) {
   check_positions(static_cast<int>(frame.n_all()), frame.positions);
   check_parameters(frame.fparam, 1, metadata.dim_fparam, "fparam", "frame");
   check_parameters(frame.aparam, static_cast<std::size_t>(frame.n_local), metadata.dim_aparam, "aparam", "atomic");
+  const bool has_owners = request.has_list && frame.list.owners;  // whose parameters are those of their images
+  if (!metadata.has_fragments() || !has_owners) {
+    check_parameters(frame.ghost_aparam, static_cast<std::size_t>(frame.n_ghost),
+                     metadata.has_fragments() ? metadata.dim_aparam : 0, "aparam of ghosts", "atomic");
+  }
   check_spins(frame, metadata);
   if (!request.has_list) return;
   if (frame.list.has_rows()) {

@@ -11,6 +11,7 @@ namespace deepmd {
 // Where a model runs.
 struct DeviceChoice {
   int gpu_rank = 0;   // which GPU (modulo their number) where torch has any; negative: the CPU
+  int gpu_ranks = 1;  // processes of this node that share its GPUs
   int n_threads = 0;  // on the CPU; 0: as the environment says, else as the path has it
 };
 

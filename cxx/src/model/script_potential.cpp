@@ -130,9 +130,9 @@ class ScriptPotential : public Potential {
   }
 
  private:
-  // Messages reach over the borders of blocks, so that models which pass them take a frame in one piece.
+  // Messages and fragments reach over the borders of blocks, so that such models take a frame in one piece.
   static std::int64_t pairs_per_call(const Metadata& metadata, const at::Device& device) {
-    if (metadata.passes_messages) return std::numeric_limits<std::int64_t>::max();
+    if (metadata.passes_messages || metadata.has_fragments()) return std::numeric_limits<std::int64_t>::max();
     return device.is_cpu() ? kPairsPerCallCpu : kPairsPerCallGpu;
   }
 
@@ -161,9 +161,17 @@ class ScriptPotential : public Potential {
     return on_device(const_cast<double*>(frame.fparam), {1, dim}, at::kDouble).expand({block_.n_centers, dim});
   }
 
-  c10::IValue aparam_of(const Frame& frame) const {
+  c10::IValue aparam_of(const Frame& frame) {
     if (!frame.aparam) return {};
     const std::int64_t dim = metadata_.dim_aparam;
+    if (metadata_.has_fragments()) {
+      fragments_.clear();
+      for (int i : block_.members) {
+        const double* own = frame.aparam_of(i, metadata_.dim_aparam);
+        fragments_.insert(fragments_.end(), own, own + dim);
+      }
+      return on_device(fragments_.data(), {static_cast<std::int64_t>(block_.members.size()), dim}, at::kDouble);
+    }
     const at::Tensor given = on_device(const_cast<double*>(frame.aparam) + block_.first_center * dim,
                                        {block_.n_counted, dim}, at::kDouble);
     // Ghosts that only pass messages have no parameters, and their own outputs are not counted.
@@ -297,7 +305,8 @@ class ScriptPotential : public Potential {
   torch::jit::Module module_;
   PairBlocks blocks_;
   PairBlock block_;
-  std::vector<double> spins_;  // [atoms of the block][3]
+  std::vector<double> spins_;      // [atoms of the block][3]
+  std::vector<double> fragments_;  // [atoms of the block][dim_aparam], of models of fragments
 };
 
 // Runs `work` and turns exceptions into a status and a sentence.

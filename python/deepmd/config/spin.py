@@ -19,7 +19,7 @@ def argument() -> Argument:
                  "number, one for each type, or one for each type that carries a spin."),
         Argument("scheme", str, optional=True, default="deepspin", doc="How spins enter; 'deepspin': virtual atoms."),
         Argument("allow_missing_label", bool, optional=True, default=False,
-                 doc="Whether data without spin.npy count as data with spins of zero; false here."),
+                 doc="Whether data without spin.npy count as data with spins of zero."),
     ]  # fmt: skip
     return Argument("spin", [dict, None], fields, optional=True, default=None,
                     doc="Atomic spins as inputs, from spin.npy.")  # fmt: skip
@@ -30,8 +30,6 @@ def check(section: dict[str, Any], path: str) -> None:
     spin, names = section["spin"], section["type_map"]
     where = f"{path}/spin"
     require(spin["scheme"] == "deepspin", f"{where}/scheme", spin["scheme"], "'deepspin'", "no other scheme runs here")
-    missing = spin["allow_missing_label"]
-    require(not missing, f"{where}/allow_missing_label", missing, "false", "give spin.npy in every system")
     spin["use_spin"] = magnetic = _flags(spin["use_spin"], names, f"{where}/use_spin")
     spin["virtual_scale"] = _scales(spin["virtual_scale"], magnetic, f"{where}/virtual_scale")
     fit = section["fitting_net"]["type"]

@@ -85,6 +85,10 @@ class System:
         """Whether at least one set holds the field."""
         return any(self._stem(chunk, vocabulary.field(key)) for chunk in self.sets)
 
+    def sets_without(self, key: str) -> list[str]:
+        """The sets that do not hold the field."""
+        return [chunk.where for chunk in self.sets if self._stem(chunk, vocabulary.field(key)) is None]
+
     def width(self, key: str) -> int:
         """Open dimension of a field (fparam, dos, a property ...): as required, else as in the file; 0 if absent."""
         field = vocabulary.field(key)

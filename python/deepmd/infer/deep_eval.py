@@ -16,7 +16,7 @@ from deepmd.infer.opening import OUTPUT_KINDS, find_model, open_model
 from deepmd.infer.shapes import Frames, arrange, spread_aparam, spread_fparam
 
 log = logging.getLogger(__name__)
-EXTENSIONS = ("spin", "charge_spin", "efield")  # inputs of other kinds of models
+EXTENSIONS = ("spin", "charge_spin", "efield", "hessian")  # inputs of other kinds of models
 
 
 class DeepEval:
@@ -152,7 +152,7 @@ class DeepEval:
         """The neutral tree of the model, with arrays under ``@variables``."""
         from deepmd.exchange import load_tree
 
-        return load_tree(self.model_path)
+        return load_tree(self.model_path, self._head)
 
     def get_model_size(self) -> dict[str, int]:
         """Number of stored parameters: descriptor, fitting-net and total."""
@@ -208,8 +208,8 @@ class DeepEval:
         if n_outside > 0:
             self._has_warned = True
             log.warning(
-                "%s: %d pairs of atoms are closer than the range of the embedding's table; the network itself answers "
-                "for them, and this is not reported again",
+                "%s: %d pairs of atoms or couples of neighbours are outside of the range of the embedding's table; the "
+                "network itself answers for them, and this is not reported again",
                 self.model_path,
                 n_outside,
             )
@@ -237,6 +237,8 @@ def model_kind(model_file: str | os.PathLike, head: str | None = None) -> str:
 def refuse_extensions(kwargs: dict[str, Any]) -> None:
     """Raises for inputs that the model could only ignore, and for misspelt names."""
     for name, value in kwargs.items():
+        if name == "hessian" and value is not None:
+            raise InputError("hessian was given, but the model does not give it; leave it out")
         if name not in EXTENSIONS:
             raise TypeError(f"eval() got an unexpected keyword argument '{name}'")
         if value is not None:

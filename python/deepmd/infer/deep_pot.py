@@ -8,6 +8,7 @@ import numpy as np
 
 from deepmd.errors import ModelError
 from deepmd.infer.deep_eval import DeepEval, refuse_extensions
+from deepmd.infer.shapes import Frames
 
 
 class DeepPot(DeepEval):
@@ -15,6 +16,7 @@ class DeepPot(DeepEval):
 
     kind = "energy"
     other_kinds = ("masked", "pairwise_dprc")
+    _second: Any = None  # what gives second derivatives, made when it is first asked
 
     def eval(
         self,
@@ -26,6 +28,7 @@ class DeepPot(DeepEval):
         aparam: Any = None,
         mixed_type: bool = False,
         pbc: tuple[bool, bool, bool] | None = None,
+        hessian: bool | None = None,
         **kwargs: Any,
     ) -> tuple[np.ndarray, ...]:
         """Evaluates frames.
@@ -48,11 +51,14 @@ class DeepPot(DeepEval):
             atom_types differs between frames.
         pbc
             Periodicity of each cell vector; with a cell, all three are periodic unless said otherwise.
+        hessian
+            Also return second derivatives of the energy. None: where the model was trained on them (`has_hessian`).
 
         Returns
         -------
         energy (n_frames, 1), force (n_frames, n_atoms, 3), virial (n_frames, 9); with atomic also
-        atom_energy (n_frames, n_atoms, 1) and atom_virial (n_frames, n_atoms, 9).
+        atom_energy (n_frames, n_atoms, 1) and atom_virial (n_frames, n_atoms, 9). With hessian, last of all, d2E/dr dr
+        (n_frames, 3 n_atoms, 3 n_atoms) in eV/A^2.
         """
         refuse_extensions(kwargs)
         frames = self.frames(coords, cells, atom_types, mixed_type, fparam, aparam)
@@ -68,7 +74,31 @@ class DeepPot(DeepEval):
             if atomic:
                 atom_energy[k, real, 0] = result["atom_energy"]
                 atom_virial[k, real] = np.reshape(result["atom_virial"], (-1, 9))
-        return (energy, force, virial, atom_energy, atom_virial) if atomic else (energy, force, virial)
+        results = (energy, force, virial, atom_energy, atom_virial) if atomic else (energy, force, virial)
+        wanted = self.has_hessian if hessian is None else hessian
+        return (*results, self._second_derivatives(frames, pbc)) if wanted else results
+
+    @property
+    def has_hessian(self) -> bool:
+        """Whether `eval` gives second derivatives without being asked, as the model was trained on them."""
+        from deepmd.infer.second import is_trained_on
+
+        return is_trained_on(self.get_model_def_script())
+
+    def _second_derivatives(self, frames: Frames, pbc: Any) -> np.ndarray:
+        """[n_frames, 3 n_atoms, 3 n_atoms], zero in the rows and columns of atoms that only pad."""
+        from deepmd.infer.second import SecondDerivatives
+        from deepmd.nn.model import deserialize
+
+        if self._second is None:
+            self._second = SecondDerivatives(deserialize(self.serialize()), self.core.kind, self.modifier_type)
+        n_frames, n_atoms = frames.types.shape
+        matrices = np.zeros((n_frames, n_atoms, 3, n_atoms, 3))
+        for matrix, (arguments, real) in zip(matrices, frames, strict=True):
+            n = int(real.sum())
+            own = self._second(**arguments, pbc=pbc).reshape(n, 3, n, 3)
+            matrix[np.ix_(real, range(3), real, range(3))] = own
+        return matrices.reshape(n_frames, 3 * n_atoms, 3 * n_atoms)
 
     @property
     def modifier_type(self) -> str | None:

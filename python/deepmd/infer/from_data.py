@@ -22,9 +22,9 @@ class DataFrame:
     parameters: dict[str, np.ndarray] = field(default_factory=dict)  # fparam [dim], aparam [n_atoms, dim]
     labels: dict[str, np.ndarray] = field(default_factory=dict)  # only those that are there
 
-    def evaluate(self, model: Any, atomic: bool = False) -> tuple[np.ndarray, ...]:
+    def evaluate(self, model: Any, atomic: bool = False, **options: Any) -> tuple[np.ndarray, ...]:
         """What ``DeepPot.eval`` returns for this frame (arrays with one frame)."""
-        return model.eval(self.positions, self.cell, self.types, atomic=atomic, **self.parameters)
+        return model.eval(self.positions, self.cell, self.types, atomic=atomic, **self.parameters, **options)
 
 
 def require_parameters(system: Any, model: Any) -> tuple[str, ...]:
@@ -35,9 +35,15 @@ def require_parameters(system: Any, model: Any) -> tuple[str, ...]:
     fills = {"fparam": model.metadata["default_fparam"]} if optional else None
     system.require(fills=fills, **widths)
     for name in model.extra_inputs:
-        if not system.has(name):
-            raise DataError(f"{system.name}: there is no {name}.npy, which the model needs; add the file")
+        lacking = [] if may_lack(model, name) else system.sets_without(name)
+        if lacking:
+            raise DataError(f"{lacking[0]}: there is no {name}.npy, which the model needs; add the file")
     return (*widths, *model.extra_inputs)
+
+
+def may_lack(model: Any, name: str) -> bool:
+    """Whether data without a field that the model takes count as data with zeros."""
+    return bool((model.get_model_def_script().get(name) or {}).get("allow_missing_label", False))
 
 
 def iterate(
@@ -53,7 +59,11 @@ def iterate(
         real = data["types"][0] >= 0
 
         def pick(key: str, data: dict = data, real: np.ndarray = real) -> np.ndarray:
-            return data[key][0][real] if field_of(key).per_atom else data[key][0]
+            value = data[key][0]
+            if key == "hessian":
+                both = np.repeat(real, 3)
+                return value[both][:, both]
+            return value[real] if field_of(key).per_atom else value
 
         yield DataFrame(
             data["positions"][0][real],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmd.errors import ModelError
-from deepmd.exchange import TREE_SUFFIXES, check_supported, read_tree
+from deepmd.exchange import TREE_SUFFIXES, check_supported, load_tree, read_tree
 
 log = logging.getLogger(__name__)
 
@@ -107,12 +107,14 @@ def freeze_temporarily(source: Path, frozen: Path, head: str | None) -> None:
 
 def trained_model(source: Path, head: str | None = None) -> Any:
     """The torch model of a checkpoint or a neutral tree."""
-    if source.suffix.lower() == CHECKPOINT:
+    from deepmd.foreign_checkpoint import is_foreign
+
+    if source.suffix.lower() == CHECKPOINT and not is_foreign(source):
         from deepmd.train.checkpoint import load_model
 
         return load_model(source, head)[0]
     from deepmd.nn.model import deserialize
 
-    tree = read_tree(source)
+    tree = load_tree(source, head) if source.suffix.lower() == CHECKPOINT else read_tree(source)
     check_supported(tree)
     return deserialize(tree)

@@ -50,7 +50,8 @@ class EnergyMeasure:
 
     def measure(self, model: Any, frame: DataFrame, atomic: bool, collector: Collector) -> None:
         """One frame."""
-        self.compare(frame, frame.evaluate(model, atomic), atomic, collector)
+        options = {"hessian": "hessian" in frame.labels} if model.has_hessian else {}
+        self.compare(frame, frame.evaluate(model, atomic, **options), atomic, collector)
 
     def compare(self, frame: DataFrame, predicted: tuple[np.ndarray, ...], atomic: bool, collector: Collector) -> None:
         """Labels of a frame beside what `eval` gave."""

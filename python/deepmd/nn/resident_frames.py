@@ -123,7 +123,7 @@ class ResidentBatch:
 
     shape: Shape
     cache: ResidentCache
-    pages: list[int]  # [n_frames * n_pages]
+    pages: np.ndarray  # [n_frames * n_pages]
     n_frames: int
     found: dict[str, bool]
     present: tuple[int, ...]
@@ -131,7 +131,7 @@ class ResidentBatch:
     origin: str
     _loaded: Loaded | None = None
 
-    @property
+    @cached_property
     def key(self) -> tuple[Any, ...]:
         """Equal where a recorded step fits."""
         return self.shape, self.n_frames, self.present, tuple(sorted(self.found.items()))
@@ -144,7 +144,7 @@ class ResidentBatch:
     @property
     def loaded(self) -> Loaded:
         if self._loaded is None:
-            self._loaded = self.fetch(torch.tensor(self.pages, device=self.cache.arena.pages.device))
+            self._loaded = self.fetch(torch.from_numpy(self.pages).to(self.cache.arena.pages.device))
         return self._loaded
 
     @property
@@ -182,7 +182,7 @@ class Kept:
     """A frame in the arena, and what the host has to know of it."""
 
     shape: Shape
-    pages: list[int]
+    pages: np.ndarray
     found: dict[str, bool]
     present: tuple[int, ...]
     n_atoms: int
@@ -217,8 +217,11 @@ class ResidentCache:
                 f"{kept[0].origin}: a batch of {len(numbers)} such frames does not fit in the memory for frames; raise "
                 "DEEPMD_GPU_MEMORY (MiB), take smaller batches, or train with DEVICE=cpu"
             )
+        if len(kept) == 1:
+            one = kept[0]
+            return ResidentBatch(one.shape, self, one.pages, 1, one.found, one.present, one.n_atoms, one.origin)
         return ResidentBatch(
-            kept[0].shape, self, [page for one in kept for page in one.pages], len(kept),
+            kept[0].shape, self, np.concatenate([one.pages for one in kept]), len(kept),
             {key: all(one.found[key] for one in kept) for key in kept[0].found},
             tuple(sorted({t for one in kept for t in one.present})), sum(one.n_atoms for one in kept),
             kept[0].origin + "".join(f", {one.origin.split()[-1]}" for one in kept[1:]),
@@ -247,12 +250,15 @@ class ResidentCache:
         layout = self.layouts.setdefault(shape, Layout(frame))
         pages = self._room(layout.n_pages, {(key[0], other) for other in together})
         if pages is None:
-            pages, text = [], "does not fit in the memory for frames on the device"
-            raise TrainingError(f"{batch.origin} {text}; raise DEEPMD_GPU_MEMORY (MiB), or train with DEVICE=cpu")
+            raise TrainingError(
+                f"{batch.origin} does not fit in the memory for frames on the device; raise DEEPMD_GPU_MEMORY (MiB), "
+                "or train with DEVICE=cpu"
+            )
         self.arena.pages[torch.tensor(pages, device=self.device)] = layout.row(frame).to(self.device)
         present = tuple(np.unique(batch.types).tolist())
-        self._kept[key] = Kept(shape, pages, batch.found, present, len(batch.types), batch.origin)
-        self.source.forget(*key)  # the device has it
+        self._kept[key] = Kept(shape, np.array(pages), batch.found, present, len(batch.types), batch.origin)
+        if len(self.arena.pages) < self.arena.most:  # then nothing has to go, and the host needs no list of its own
+            self.source.forget(*key)
         return self._kept[key]
 
     def _room(self, n: int, spared: set[tuple[int, int]]) -> list[int] | None:
@@ -265,7 +271,7 @@ class ResidentCache:
         return pages
 
     def _forget(self, key: tuple[int, int]) -> None:
-        self.arena.free += self._kept.pop(key).pages
+        self.arena.free += self._kept.pop(key).pages.tolist()
 
 
 ATTEMPTS = 4

@@ -179,7 +179,7 @@ def turned(x: Tensor, g: Tensor) -> Tensor:
     """m(X, G) [n, 4, M] of X [n, 4, M] and G [n, M, axis]."""
     axis = g.shape[2]
     found = torch.bmm(x[:, :, :axis], g.transpose(1, 2))
-    found[:, :, :axis] += torch.bmm(x, g)
+    found[:, :, :axis].add_(torch.bmm(x, g))
     return found
 
 

@@ -23,7 +23,7 @@ class SpinEngine(AnyEngine):
     """Same call as PlainEngine."""
 
     def __call__(self, batch: Batch, with_forces: bool = True, create_graph: bool = True) -> SpinPrediction:
-        if not batch.found["spin"]:
+        if not batch.found["spin"] and not self.model.spins_may_lack:
             raise DataError(f"{batch.origin}: there is no spin.npy, expected the spins of the atoms; add the file")
         inputs = self.inputs(batch)
         vectors = inputs.vectors.detach().requires_grad_(with_forces)

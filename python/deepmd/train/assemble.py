@@ -15,6 +15,7 @@ from deepmd.data.graph import Batch, GraphCache
 from deepmd.data.output_bias import change_bias
 from deepmd.data.statistics import set_statistics
 from deepmd.errors import DataError, DeepmdError, InputError
+from deepmd.infer import second
 from deepmd.nn.model import build
 from deepmd.nn.modifier import modifier_of, open_modifier
 from deepmd.nn.nodes import Nodes
@@ -22,6 +23,7 @@ from deepmd.nn.plain import AnyEngine, FrameEngine, OutputEngine, PlainEngine
 from deepmd.nn.spin_engine import SpinEngine
 from deepmd.train import checkpoint, device
 from deepmd.train.files import write_json
+from deepmd.train.labels import tell_missing
 from deepmd.train.losses import make_loss
 from deepmd.train.origin import Origin
 from deepmd.train.processes import Processes, lr_factor
@@ -174,6 +176,10 @@ def open_task(
     if "spin" in model.facts().inputs:
         cover_spins(model, [*systems, *(valid or [])])
     loss = make_loss(jdata["loss"], float(jdata["learning_rate"]["start_lr"]), model)
+    if loss.needs_hessian:
+        if model.modifier is not None:
+            raise InputError("loss/start_pref_h: got a term of hessians, expected none, as the modifier gives none")
+        second.note(model.section)
     training = open_source(section["training_data"], systems, model, loss, seeds[0])
     if valid is None:
         return model, loss, training, None
@@ -186,8 +192,14 @@ def cover_spins(model: Any, systems: list[System]) -> None:
     """Tells the model how long the spins of each type are in the data, so that its lists reach far enough."""
     longest = np.zeros(model.n_types)
     for system in systems:
-        if not system.has("spin"):
-            raise DataError(f"{system.name}: there is no spin.npy, which models with spins need; add the file")
+        lacking = system.sets_without("spin")
+        if lacking and model.spins_may_lack:
+            log.info("%s: there is no spin.npy, so its spins are zero (model/spin/allow_missing_label)", lacking[0])
+        elif lacking:
+            raise DataError(
+                f"{lacking[0]}: there is no spin.npy, which models with spins need; add the file, or set "
+                "model/spin/allow_missing_label to true where the spins of such data are zero"
+            )
         for k in range(system.n_frames):
             data = system.frames([k], ("spin",))
             real = data["types"][0] >= 0
@@ -251,8 +263,11 @@ def open_source(section: dict[str, Any], systems: list[System], model: Any, loss
     widths = {"fparam": facts.dim_fparam, "aparam": facts.dim_aparam, **loss.widths}
     for system in systems:
         system.require(fills=fills or None, selected=facts.output.get("sel_type"), **widths)
+    is_validation = "numb_btch" in section
+    where = "training/validation_data" if is_validation else "training/training_data"
+    tell_missing(systems, loss, where, not is_validation and any(p.requires_grad for p in model.parameters()))
     sampler = Sampler(systems, section["batch_size"], section["auto_prob"], section.get("sys_probs"), seed)
-    for line in sampler.summary("Validation" if "numb_btch" in section else "Training").splitlines():
+    for line in sampler.summary("Validation" if is_validation else "Training").splitlines():
         log.info(line)
     labels = [*loss.labels, *facts.inputs, *(name for name in ("fparam", "aparam") if widths[name])]
     cache = GraphCache(systems, facts.rcut, model.seen_pairs(), labels=labels, modifier=modifier_of(model))

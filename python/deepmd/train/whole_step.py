@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,6 +57,11 @@ class Seen:
     reported: list[str]  # errors whose labels are there
 
 
+def spoilt(value: Tensor) -> Tensor:
+    """Whether it is not finite, in two operations."""
+    return (value - value) != 0
+
+
 class WholeStep:
     """Steps of one task. Everything that a recording reads or writes is made here and stays where it is."""
 
@@ -83,6 +89,7 @@ class WholeStep:
         """Room for the numbers of a step, on the device and in KEPT rows on the host."""
         self.numbers = torch.zeros(n, dtype=torch.int64, device=self.device)
         self._host = torch.zeros(KEPT, n, dtype=torch.int64, pin_memory=self.device.type == "cuda")
+        self._rows = self._host.numpy()
 
     # What runs on the device.
 
@@ -101,7 +108,7 @@ class WholeStep:
         total = total.detach()
         # Whose frames they were can be told only before the gradients of several processes are summed.
         own = total + self.flat[:-1].sum() if self.steps.group.n > 1 else total
-        failed = ~torch.isfinite(own)
+        failed = spoilt(own)
         self.flat[-1:].copy_(failed.reshape(1))
         reported = [k for k, one in report.items() if isinstance(one, Tensor)]
         values = torch.stack([total, failed.to(torch.float64), *(report[k] for k in reported)])
@@ -116,7 +123,7 @@ class WholeStep:
         norm = torch.linalg.vector_norm(self.flat[:-1]).to(torch.float64)
         failed = self.flat[-1:].to(torch.float64)
         self.norms.index_copy_(0, self.numbers[:1], torch.cat([norm.reshape(1), failed]).unsqueeze(0))
-        steps.bad.copy_(((failed[0] != 0) | ~torch.isfinite(norm) | (steps.bad != 0)).to(torch.float32))
+        steps.bad.copy_(steps.bad + (norm - norm) + failed[0] != 0)
         if steps.max_norm is not None:
             self.flat[:-1].mul_(torch.clamp(steps.max_norm / (norm + 1e-6), max=1.0).to(self.flat.dtype))
         known = [k for k, has in enumerate(pattern) if has]
@@ -155,12 +162,12 @@ class WholeStep:
         if place != self._place:
             self.recordings.clear()
             self._place = place
-        host = self._host[row, :n]
+        host = self._rows[row]
         host[0] = row
-        host[1:HEAD] = torch.tensor([lr, lr * factor], dtype=torch.float64).view(torch.int64)
-        host[HEAD:] = torch.tensor(batch.pages)
+        host[1:HEAD].view(np.float64)[:] = lr, lr * factor
+        host[HEAD:n] = batch.pages
         self._waiting.append((number, batch))
-        self.numbers[:n].copy_(host, non_blocking=True)
+        self.numbers[:n].copy_(self._host[row, :n], non_blocking=True)
         if self.steps.group.n == 1:
             self._alone(batch)
         else:

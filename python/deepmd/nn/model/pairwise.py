@@ -38,12 +38,12 @@ def fragments_of(ids: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def expand(
-    centers: Tensor, neighbors: Tensor, ids: Tensor, frame: Tensor
+    centers: Tensor, neighbors: Tensor, ids: Tensor, frame: Tensor, n_centers: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Atoms and pairs with the quantum atoms once for each fragment of their frame.
 
-    Returns owner [n_expanded], the atom that each one is a copy of, and of the expanded pairs, sorted by centre, the
-    pair that each one is a copy of, its centre and its neighbour.
+    Returns owner [n_expanded], the atom that each one is a copy of, those of the first n_centers atoms first, and of
+    the expanded pairs, sorted by centre, the pair that each one is a copy of, its centre and its neighbour.
     """
     of_atom, frame_of = fragments_of(ids, frame)
     qm, mm = torch.nonzero(ids == 0).flatten(), torch.nonzero(ids > 0).flatten()
@@ -71,8 +71,12 @@ def expand(
         number[f, rank[neighbors[qq]]], n + rank[neighbors[out]],
         number[f_i[back], rank[neighbors[back]]], n + rank[neighbors[inner]],
     ])  # fmt: skip
+    before = torch.argsort((owner >= n_centers).long(), stable=True)
+    place = torch.zeros_like(before)
+    place[before] = torch.arange(before.shape[0], device=ids.device)
+    center, neighbor = place[center], place[neighbor]
     order = torch.argsort(center, stable=True)
-    return owner, pair[order], center[order], neighbor[order]
+    return owner[before], pair[order], center[order], neighbor[order]
 
 
 class PairwiseModel(Potential):
@@ -110,33 +114,76 @@ class PairwiseModel(Potential):
         fparam: Tensor | None,
         aparam: Tensor | None,
     ) -> Tensor:
-        """Atomic energies [n_centers] of one frame, bias included, zero for absent atoms."""
+        """Atomic energies [n_centers] of one frame, bias included, zero for absent atoms; aparam [n_all, 1].
+
+        Where there are more atoms than centres, fragments may be out of sight, which must not matter.
+        """
         assert aparam is not None, "this model needs to know the fragment of each atom (aparam)"
-        assert n_centers == types.shape[0], "this model needs whole frames"
-        return self.energy_of_frames(vectors, centers, neighbors, types, aparam, torch.zeros_like(types))
+        frame = torch.zeros_like(types)
+        if n_centers < types.shape[0]:
+            alone = self.far_energy(vectors, centers, neighbors, types, aparam, n_centers)
+            assert bool((alone.abs() < 1e-8).all()), (  # eV; more would depend on how a frame is cut
+                "a fragment out of reach adds energy to quantum atoms in this model, so it needs whole frames: run it "
+                "on one rank, or train qmmm_model with exclude_types of all pairs within one side, set_davg_zero and "
+                "atom_ener of zeros"
+            )
+        return self.energy_of_centers(vectors, centers, neighbors, types, aparam, frame, n_centers)
+
+    def far_energy(
+        self, vectors: Tensor, centers: Tensor, neighbors: Tensor, types: Tensor, aparam: Tensor, n_centers: int
+    ) -> Tensor:
+        """What a fragment out of reach adds to the energy of each quantum atom among the centres [n_quantum]."""
+        ids = torch.round(aparam[:, 0]).long()
+        qm = torch.nonzero(ids == 0).flatten()
+        rank = torch.cumsum((ids == 0).long(), 0) - 1
+        r = torch.linalg.vector_norm(vectors, dim=1)
+        seen = self.pair_keep[types[centers], types[neighbors]] & self.qmmm_sees[types[centers], types[neighbors]]
+        inside = (ids[centers] == 0) & (ids[neighbors] == 0)
+        near = torch.nonzero(seen & inside & (r < self.qmmm_rcut)).flatten()
+        n_own = int((qm < n_centers).sum())
+        c, n = rank[centers[near]], rank[neighbors[near]]
+        with torch.no_grad():
+            return self.qmmm.atom_energy(vectors[near], c, n, types[qm], n_own, None, None)
 
     def energy_of_frames(
         self, vectors: Tensor, centers: Tensor, neighbors: Tensor, types: Tensor, aparam: Tensor, frame: Tensor
     ) -> Tensor:
-        """The same for atoms of several frames; frame [n_atoms]."""
+        """Atomic energies [n_atoms] of several frames; frame [n_atoms]."""
+        return self.energy_of_centers(vectors, centers, neighbors, types, aparam, frame, types.shape[0])
+
+    def energy_of_centers(
+        self,
+        vectors: Tensor,
+        centers: Tensor,
+        neighbors: Tensor,
+        types: Tensor,
+        aparam: Tensor,
+        frame: Tensor,
+        n_centers: int,
+    ) -> Tensor:
+        """Atomic energies [n_centers]; the other atoms are neighbours only."""
         ids = torch.round(aparam[:, 0]).long()
         r = torch.linalg.vector_norm(vectors.detach(), dim=1)
         seen = self.pair_keep[types[centers], types[neighbors]]
-        energy = torch.zeros(types.shape[0], dtype=torch.float64, device=vectors.device)
+        energy = torch.zeros(n_centers, dtype=torch.float64, device=vectors.device)
         qm = torch.nonzero(ids == 0).flatten()
+        own_qm = qm[qm < n_centers]
         rank = torch.zeros_like(ids)
         rank[qm] = torch.arange(qm.shape[0], device=ids.device)
         near = torch.nonzero(seen & (r < self.qm_rcut) & (ids[centers] == 0) & (ids[neighbors] == 0)).flatten()
         c, n = rank[centers[near]], rank[neighbors[near]]
-        if qm.shape[0] > 0:
-            own = self.qm.atom_energy(vectors[near], c, n, types[qm], qm.shape[0], None, None)
-            energy = energy.index_add(0, qm, own + self.out_bias[types[qm]])
+        if own_qm.shape[0] > 0:
+            own = self.qm.atom_energy(vectors[near], c, n, types[qm], own_qm.shape[0], None, None)
+            energy = energy.index_add(0, own_qm, own + self.out_bias[types[own_qm]])
         near = torch.nonzero(seen & (r < self.qmmm_rcut) & self.qmmm_sees[types[centers], types[neighbors]]).flatten()
-        owner, pair, c, n = expand(centers[near], neighbors[near], ids, frame)
-        if owner.shape[0] > 0:
-            of_copies = self.qmmm.atom_energy(vectors[near[pair]], c, n, types[owner], owner.shape[0], None, None)
-            energy = energy.index_add(0, owner, of_copies)
-        return energy * self.atom_keep[types]
+        owner, pair, c, n = expand(centers[near], neighbors[near], ids, frame, n_centers)
+        own_copies = owner[owner < n_centers]
+        if own_copies.shape[0] > 0:
+            of_copies = self.qmmm.atom_energy(
+                vectors[near[pair]], c, n, types[owner], own_copies.shape[0], None, None
+            )
+            energy = energy.index_add(0, own_copies, of_copies)
+        return energy * self.atom_keep[types[:n_centers]]
 
     @torch.jit.unused
     def facts(self) -> Facts:
@@ -150,7 +197,7 @@ class PairwiseModel(Potential):
             sel=widest.sel,
             dim_aparam=1,
             precision="float32" if single else "float64",
-            passes_messages=True,
+            passes_messages=any(facts.passes_messages for facts in parts),
             receptive_field=max(facts.receptive_field or facts.rcut for facts in parts),
         )
 
@@ -166,7 +213,7 @@ class PairwiseModel(Potential):
             pair = torch.nonzero((ids[centers] == 0) & (ids[neighbors] == 0)).flatten()
             c, n = rank[centers[pair]], rank[neighbors[pair]]
         else:
-            owner, pair, c, n = expand(centers, neighbors, ids, frame)
+            owner, pair, c, n = expand(centers, neighbors, ids, frame, len(types))
         first = np.concatenate([[0], np.cumsum(np.bincount(c.numpy(), minlength=len(owner)))]).astype(np.int64)
         own_types, own_frame = (array[owner].numpy().astype(np.int32) for array in (types, frame))
         sizes = np.bincount(own_frame, minlength=batch.n_frames).astype(np.float64)

@@ -50,7 +50,7 @@ def backbone_section(section: dict[str, Any]) -> dict[str, Any]:
 class SpinModel(nn.Module):
     """Atomic energies [n_centers], and gradients by pair vectors [n_pairs, 3] and by spins [n_all, 3]."""
 
-    __jit_unused_properties__ = ["fitting", "descriptor", "out_bias", "out_std"]
+    __jit_unused_properties__ = ["fitting", "descriptor", "out_bias", "out_std", "spins_may_lack"]
     n_types: Final[int]
     messages: Final[bool]
     rcut: Final[float]
@@ -173,6 +173,11 @@ class SpinModel(nn.Module):
         return self.backbone.descriptor
 
     @property
+    def spins_may_lack(self) -> bool:
+        """Whether data without spins count as data with spins of zero."""
+        return bool(self.section["spin"].get("allow_missing_label", False))
+
+    @property
     def out_bias(self) -> Tensor:
         """Of the real types; a view."""
         return self.backbone.out_bias[: self.n_types]
@@ -250,6 +255,7 @@ class SpinModel(nn.Module):
         n = len(backbone.type_map) // 2
         scale = np.broadcast_to(np.asarray(tree["spin"]["virtual_scale"], dtype=float), (n,))
         spin = {"use_spin": [bool(one) for one in tree["spin"]["use_spin"]], "virtual_scale": scale.tolist()}
+        spin["allow_missing_label"] = bool((section.get("spin") or {}).get("allow_missing_label", False))
         model = cls({**section, "type_map": backbone.type_map[:n], "spin": spin}, backbone)
         model.reach[:] = float((section.get("info") or {}).get(REACH_NOTE, REACH))
         return model

@@ -92,7 +92,7 @@ class EnergyLoss:
         """The same with reported errors that stay where they are computed; nothing here waits for a device."""
         total = torch.zeros((), dtype=torch.float64, device=prediction.energy.device)
         report: dict[str, Any] = {}
-        kind = "mae" if self.mae else "rmse"
+        kind, ratio = "mae" if self.mae else "rmse", lr / self.start_lr
         for k, term in self.terms.items():
             if not all(batch.found[name] for name in self.names[k]):
                 report[f"{kind}_{k}"] = math.nan
@@ -100,7 +100,7 @@ class EnergyLoss:
             loss, error = self._term(k, prediction, batch)
             if k in BY_ATOM and batch.padding is not None:  # atoms that are not there added nothing
                 loss, error = batch.padding * loss, (batch.padding if self.mae else batch.padding.sqrt()) * error
-            total = total + term.weight(lr / self.start_lr) * loss
+            total = total + term.weight(ratio) * loss
             report[f"{kind}_{k}"] = error
         report["rmse"] = total.detach().clamp(min=0.0).sqrt()
         return total, {k: report[k] for k in self.reported}
