@@ -50,7 +50,7 @@ KINDS = {
     "se_e3": Kind("descriptors/se_e3"),
     "se_e3_tebd": Kind("descriptors/se_e3_tebd", heavy=True),
     "se_a_tpe": Kind("descriptors/se_a_tpe"),
-    "se_a_ebd_v2": Kind("descriptors/se_e2_a", changes={"type": "se_a_ebd_v2"}),
+    "se_a_ebd_v2": Kind("descriptors/se_e2_a", changes={"type": "se_a_ebd_v2", "sel": [46, 92]}),
     "loc_frame": Kind("descriptors/loc_frame", changes={"axis_rule": []}),
     "se_atten": Kind("descriptors/se_atten", heavy=True),
     "se_atten, no attention": Kind("descriptors/se_atten", changes={"attn_layer": 0}),
@@ -119,6 +119,11 @@ def adapt(kind: Kind, config: dict[str, Any], folder: Path) -> None:
         config["loss"] |= {"start_pref_ados": 0.0, "limit_pref_ados": 0.0}
     if kind.data == "polar":
         config["loss"]["pref"] = 0.0
+    if kind.data == "dprc":  # what the peer does not go without, here and below
+        model["type_embedding"] = {"neuron": [8]}
+    for part in model.get("models", []):
+        if part.get("type") == "pairtab":
+            part.setdefault("sel", 138)
 
 
 def frames_of(folder: Path) -> int:
@@ -171,7 +176,8 @@ def with_dipoles(command: list[Any], folder: Path, config: dict[str, Any]) -> No
     scratch = folder / "dipole"
     scratch.mkdir(exist_ok=True)
     (scratch / "input.json").write_text(json.dumps(dipoles))
-    run([*command, "train", "--skip-neighbor-stat", "input.json"], scratch, threads=1)
+    known = [] if isinstance(dipoles["model"]["descriptor"]["sel"], str) else ["--skip-neighbor-stat"]
+    run([*command, "train", *known, "input.json"], scratch, threads=1)
     run([*command, "freeze", "-o", f"../{modifier['model_name']}"], scratch, threads=1)
 
 
@@ -211,6 +217,7 @@ def step_cost(command: list[Any], folder: Path, config: dict[str, Any], n: int) 
 
 def reason(lines: list[str]) -> str:
     """What a program said last about why it ended."""
+    lines = [line for line in lines if not line.startswith("implib-gen")]
     told = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b", line)] or [x for x in lines if x]
     return told[-1].replace("|", "/")[:160] if told else ""
 

@@ -34,7 +34,7 @@ class DPDriver(Driver):
             raise InputError(f"the model does not know {', '.join(unknown)}; it knows {', '.join(type_map)}")
         index = np.array([type_map.index(name) if name in type_map else -1 for name in data["atom_names"]])
         cells = None if data.get("nopbc", False) else data["cells"]
-        energy, force, virial = self.dp.eval(data["coords"], cells, index[data["atom_types"]])
+        energy, force, virial = self.dp.eval(data["coords"], cells, index[data["atom_types"]], hessian=False)
         labels = {"energies": energy[:, 0], "forces": force}
         if cells is not None:
             labels["virials"] = virial.reshape(-1, 3, 3)

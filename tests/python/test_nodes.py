@@ -55,7 +55,7 @@ def loss_of(prediction, seed=0):
 def cache(tiny_system):
     def make(model):
         systems = load_systems(str(tiny_system(n_frames=3, n_molecules=8)), model.type_map)
-        return GraphCache(systems, model.facts().rcut, model.seen_pairs())
+        return GraphCache(systems, model.facts().rcut, model.seen_pairs(), room=Room(1 << 30))
 
     return make
 
@@ -143,12 +143,13 @@ def test_what_is_kept_has_a_limit(cache):
     before = source.room.left
     engine(source.batch(0, np.array([0])))
     one = before - source.room.left  # bytes of a frame
-    source.batch(0, np.array([0])).memory.clear()
+    source.forget(0, 0)
+    assert source.room.left == before
     source.room.left = limit = one + one // 2
     found = [[engine(source.batch(0, np.array([k]))).energy.detach() for k in range(3)] for _ in range(2)]
     assert found[0] == found[1] and 0 <= source.room.left <= limit - one
-    for batch in source._kept.values():
-        batch.memory.clear()
+    for k in range(3):
+        source.forget(0, k)
     assert source.room.left == limit
 
 

@@ -2,8 +2,9 @@
 
     python tests/reference/peer_loc_frame.py FOLDER        with DeePMD-kit 3.2 and TensorFlow
 
-Trains a small model for two steps on a made-up frame, freezes it, and stores its weights under their names in the graph,
-since DeePMD-kit has no backend-free file for it, and what it predicts for frames. The outcome is tests/data/loc_frame.
+Trains a small model for two steps on a made-up frame, freezes it, and stores its weights under their names in the
+graph, since DeePMD-kit has no backend-free file for it, and what it predicts for frames. The outcome is
+tests/data/loc_frame.
 """
 
 from __future__ import annotations

@@ -4,9 +4,11 @@ do not move.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,9 +26,16 @@ BY_ATOM = ("drdq",)
 
 @dataclass
 class Room:
-    """How many bytes may still be kept beside the frames of a cache."""
+    """How many bytes may still be kept beside frames."""
 
-    left: int = 1 << 30
+    left: int
+
+
+@cache
+def room_of_process() -> Room:
+    """That of all training data of this process: 1 GiB, or its part of an eighth of the machine's memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Room(min(1 << 30, memory // 8 // max(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)))
 
 
 class Memory:
@@ -47,9 +56,11 @@ class Memory:
             self._kept[key] = value, n_bytes
             self.room.left -= n_bytes
 
-    def clear(self) -> None:
+    def close(self) -> None:
+        """Gives the room back, and keeps nothing from now on."""
         self.room.left += sum(n_bytes for _, n_bytes in self._kept.values())
         self._kept.clear()
+        self.room = Room(0)
 
 
 @dataclass
@@ -94,8 +105,8 @@ class GraphCache:
     """Batches by (system, frame), the most recent ones kept within a memory budget.
 
     systems: the data. rcut: Angstrom. pair_keep: [n_types, n_types] pairs that the model does not see are left out.
-    labels: names of the fields that the batches carry. modifier: its energies, forces and virials are taken off the
-    labels; see `deepmd.nn.modifier`.
+    labels: names of the fields that the batches carry. room: for what engines keep of frames. modifier: its energies,
+    forces and virials are taken off the labels; see `deepmd.nn.modifier`.
     """
 
     def __init__(
@@ -106,6 +117,7 @@ class GraphCache:
         budget: int = 2 << 30,
         labels: Sequence[str] = LABELS,
         modifier: Any = None,
+        room: Room | None = None,
     ):
         self.systems = systems
         self.labels = tuple(dict.fromkeys(labels))
@@ -114,7 +126,7 @@ class GraphCache:
         self.budget = budget
         self._kept: OrderedDict[tuple[int, int], Batch] = OrderedDict()
         self._bytes = 0
-        self.room = Room()
+        self.room = room or Room(0)
         self.modifier = modifier
         self._modified: dict[tuple[int, int], dict[str, Any]] = {}  # kept for all frames, as it costs more than a list
 
@@ -134,14 +146,14 @@ class GraphCache:
         while self._bytes > self.budget and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= oldest.n_bytes
-            oldest.memory.clear()
+            oldest.memory.close()
         return batch
 
     def forget(self, system: int, frame: int) -> None:
         """Drops a frame that is kept elsewhere from now on."""
         if batch := self._kept.pop((system, frame), None):
             self._bytes -= batch.n_bytes
-            batch.memory.clear()
+            batch.memory.close()
 
     def _build(self, system: int, frame: int) -> Batch:
         source = self.systems[system]

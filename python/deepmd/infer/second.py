@@ -23,6 +23,12 @@ def note(section: dict[str, Any]) -> None:
     section["info"] = {**(section.get("info") or {}), NOTE: True}
 
 
+def forget(section: dict[str, Any]) -> None:
+    """Takes that back, where a model is trained anew without them (in place)."""
+    if NOTE in (section.get("info") or {}):
+        section["info"] = {key: value for key, value in section["info"].items() if key != NOTE}
+
+
 class SecondDerivatives:
     """Calls give d2E/dr dr [3 n, 3 n] of a frame, eV/A^2, in the order x, y, z of the first atom, of the second ...
 

@@ -80,9 +80,9 @@ class KeptSums:
     pairs: Any
     vectors: np.ndarray  # [n_pairs, 3]
 
-    def serves(self, basis: Any, vectors: Tensor) -> bool:
+    def serves(self, basis: Any, vectors: Tensor, n_centers: int) -> bool:
         """Whether these are the sums of other vectors in that basis."""
-        if basis is not self.basis or len(vectors) != len(self.vectors):
+        if basis is not self.basis or len(vectors) != len(self.vectors) or n_centers != len(self.b):
             return False
         own = vectors.detach().numpy()
         return own.ctypes.data == self.vectors.ctypes.data or np.array_equal(own, self.vectors)
@@ -211,7 +211,7 @@ class OnNodes:
         key = ("sums", id(self), self.n_calls)
         self.n_calls += 1
         kept = self.memory.get(key)
-        if kept is None or not kept.serves(self._bases.get(present), vectors):
+        if kept is None or not kept.serves(self._bases.get(present), vectors, n_centers):
             kept = self.new_sums(vectors, centers.numpy(), index, kinds, n_centers, present)
             if kept is None:
                 return None

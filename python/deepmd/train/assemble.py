@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from deepmd.data import Sampler, System, load_systems, stat_file
-from deepmd.data.graph import Batch, GraphCache
+from deepmd.data.graph import Batch, GraphCache, room_of_process
 from deepmd.data.output_bias import change_bias
 from deepmd.data.statistics import set_statistics
 from deepmd.errors import DataError, DeepmdError, InputError
@@ -180,7 +180,10 @@ def open_task(
         if model.modifier is not None:
             raise InputError("loss/start_pref_h: got a term of hessians, expected none, as the modifier gives none")
         second.note(model.section)
-    training = open_source(section["training_data"], systems, model, loss, seeds[0])
+    else:
+        second.forget(model.section)
+    trains = section.get("numb_steps") != 0
+    training = open_source(section["training_data"], systems, model, loss, seeds[0], trains)
     if valid is None:
         return model, loss, training, None
     validation = open_source(section["validation_data"], valid, model, loss, seeds[1])
@@ -254,7 +257,9 @@ def has_absent_atoms(section: dict[str, Any]) -> bool:
     return absent
 
 
-def open_source(section: dict[str, Any], systems: list[System], model: Any, loss: Any, seed: Any) -> Source:
+def open_source(
+    section: dict[str, Any], systems: list[System], model: Any, loss: Any, seed: Any, trains: bool = True
+) -> Source:
     """Systems that know what the model and the loss ask of them, in the order in which they are drawn."""
     facts = model.facts()
     fills: dict[str, Any] = {name: [0.0] for name in loss.widths if facts.kind != "property"}  # labels may be absent
@@ -265,12 +270,14 @@ def open_source(section: dict[str, Any], systems: list[System], model: Any, loss
         system.require(fills=fills or None, selected=facts.output.get("sel_type"), **widths)
     is_validation = "numb_btch" in section
     where = "training/validation_data" if is_validation else "training/training_data"
-    tell_missing(systems, loss, where, not is_validation and any(p.requires_grad for p in model.parameters()))
+    must = trains and not is_validation and any(p.requires_grad for p in model.parameters())
+    tell_missing(systems, loss, where, must)
     sampler = Sampler(systems, section["batch_size"], section["auto_prob"], section.get("sys_probs"), seed)
     for line in sampler.summary("Validation" if is_validation else "Training").splitlines():
         log.info(line)
     labels = [*loss.labels, *facts.inputs, *(name for name in ("fparam", "aparam") if widths[name])]
-    cache = GraphCache(systems, facts.rcut, model.seen_pairs(), labels=labels, modifier=modifier_of(model))
+    cache = GraphCache(systems, facts.rcut, model.seen_pairs(), labels=labels, modifier=modifier_of(model),
+                       room=room_of_process())  # fmt: skip
     return Source(cache, sampler)
 
 

@@ -40,7 +40,10 @@ def tell_missing(systems: Sequence[System], loss: Any, where: str, must: bool) -
     some = any(all(system.has(label) for label in term) for term in terms for system in systems)
     if must and terms and not some:
         wanted = ", ".join(dict.fromkeys(field(label).stem for term in terms for label in term))
-        raise DataError(f"{where}: no system holds a label of the loss ({wanted}); add one of these files")
+        raise DataError(
+            f"{where}: no system holds a label of the loss ({wanted}), {systems[0].name} among them; "
+            "add one of these files"
+        )
 
 
 def _part(n: int, name: str, systems: Sequence[System]) -> str:

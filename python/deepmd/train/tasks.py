@@ -141,7 +141,7 @@ def build(
 
 def payload_states(origin: Origin) -> dict[str, list[dict[str, Any]]]:
     """By task what the engines of the run that goes on kept, if one does."""
-    if origin.kind != "restart":
+    if origin.kind != "restart" or device.wanted() is None:  # states are for a device alone
         return {}
     payload = checkpoint.load(checkpoint.find_checkpoint(origin.path))
     return {task: assemble.engine_states(own) for task, own in payload["tasks"].items()}
@@ -250,10 +250,10 @@ class MultiTrainer(Trainer):
         draw = int(np.searchsorted(self.limits, self.rng.random() * self.limits[-1], side="right"))
         chosen = list(self.tasks)[min(draw, len(self.tasks) - 1)]
         own = self.tasks[chosen]
-        own.setup.step = setup.step
+        own.setup.step, own._saved_step, own._previous = setup.step, self._saved_step, self._previous
         batch, step = own.setup.training.next(self.group), setup.step + 1
         done = own.take_step(batch, lr, self.looks(step))
-        setup.step = step
+        setup.step, self._previous = step, own._previous
         if self.looks(step):
             self.finish_steps()
         if self.shows(setup.step):
