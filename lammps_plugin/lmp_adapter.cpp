@@ -8,6 +8,9 @@
 
 namespace deepmd {
 
+// A cutoff goes to units of LAMMPS and back, and may not be shorter then.
+static const double kRounding = 1.0 + 1e-12;
+
 void LmpAdapter::configure(const std::vector<int>& type_to_model, double length_unit, GhostView ghosts) {
   type_to_model_ = type_to_model;
   ghosts_ = ghosts;
@@ -88,18 +91,25 @@ int LmpAdapter::gather(const LAMMPS_NS::Atom& atom, const NeighborSource& source
     build_index(atom);
     const int missing = source.list ? build_rows(atom, *source.list) : -1;
     if (missing >= 0) return missing;
-    list_.radius = source.list ? 0.0 : source.radius * to_angstrom_;
+    list_.radius = source.list ? 0.0 : source.radius * to_angstrom_ * kRounding;
     const int lost = ghosts_ == GhostView::owners ? find_owners(atom) : -1;
     if (lost >= 0) return lost;
     list_.stamp = deepmd_new_stamp();
   }
   const size_t n = to_lammps_.size();
   positions_.resize(3 * n);
+  bool retyped = types_.size() != n;
   types_.resize(n);
   for (size_t k = 0; k < n; ++k) {
     const int i = to_lammps_[k];
-    types_[k] = type_to_model_[atom.type[i] - 1];
+    const int type = type_to_model_[atom.type[i] - 1];
+    retyped = retyped || types_[k] != type;
+    types_[k] = type;
     for (int a = 0; a < 3; ++a) positions_[3 * k + a] = atom.x[i][a] * to_angstrom_;
+  }
+  if (retyped && !source.list) {  // the list is found anew, with the radius for this moment
+    list_.radius = source.radius * to_angstrom_ * kRounding;
+    list_.stamp = deepmd_new_stamp();
   }
   spins_.resize(with_spins_ ? 3 * n : 0);
   for (size_t k = 0; with_spins_ && k < n; ++k) {

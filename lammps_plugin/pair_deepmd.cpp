@@ -26,6 +26,7 @@ void PairDeepMD::compute(int eflag, int vflag) {
   ev_init(eflag, vflag);
   const bool fresh = list_is_new();
   if (fresh) check_ghost_cutoff();
+  if (fresh) check_own_list();
   if (!special_checked_) {
     check_special_bonds();
     check_modifier();

@@ -109,6 +109,7 @@ class PairDeepMD : public LAMMPS_NS::Pair {
   bool list_is_new();
   NeighborSource neighbor_source() const;
   void check_ghost_cutoff() const;
+  void check_own_list();
   double scale_factor() const;
   void update_parameters();  // pair_deepmd_parameters.cpp
   void take_temperatures();

@@ -78,6 +78,14 @@ std::string PairDeepMD::why_lammps_list() const {
   return "";
 }
 
+void PairDeepMD::check_own_list() {
+  if (!finds_neighbors_) return;
+  const std::string reason = why_lammps_list();
+  if (reason.empty()) return;
+  fail("pair_style deepmd: the GPU finds the neighbors, but since the run was set up " + reason +
+       "; give the exclusion in the input (neigh_modify exclude), or leave out 'path cuda' with fixes that exclude atoms");
+}
+
 void PairDeepMD::ask_for_list() {
   finds_neighbors_ = false;
   if (models_find_neighbors_ && ghost_view() == GhostView::plain) {

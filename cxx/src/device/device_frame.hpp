@@ -10,6 +10,7 @@
 #include "device/buffer.hpp"
 #include "device/force_bodies.hpp"
 #include "device/pair_search.hpp"
+#include "device/serial.hpp"
 #include "model/frame.hpp"
 
 namespace deepmd::device {
@@ -38,7 +39,11 @@ class DeviceFrame {
     std::memcpy(staged_positions_.reserve(3 * bucket_), frame.positions, static_cast<std::size_t>(3 * n_all) * sizeof(double));
     if (!is_known(frame)) renew_list(frame);
     host_first_ = frame.list.has_rows() ? frame.list.first : search_.host_first().data();
-    if (frame.list.owners && images_version_ != version_) find_images(frame);
+    if (!frame.list.owners) {
+      n_images_ = 0, images_version_ = -1;
+    } else if (images_version_ != version_) {
+      find_images(frame);
+    }
   }
 
   // Enqueues what each call needs.
@@ -47,7 +52,8 @@ class DeviceFrame {
     backend_.upload(positions_.data(), staged_positions_.data(), 3 * bucket_ * static_cast<std::int64_t>(sizeof(double)));
   }
 
-  std::int64_t version() const { return version_; }  // of list and types
+  std::int64_t version() const { return version_; }  // of list and types, of no other frame
+  std::int64_t serial() const { return serial_; }    // of the frame
   std::int64_t bucket() const { return bucket_; }    // at least n_all
   // What a recorded call depends on besides.
   std::int64_t layout() const { return has_shift_ + 2 * (n_images_ > 0); }
@@ -88,7 +94,7 @@ class DeviceFrame {
     backend_.wait();  // the caller's arrays have been read
     n_local_ = frame.n_local;
     stamp_ = frame.list.stamp;
-    ++version_;
+    version_ = next_serial();
   }
 
   std::int64_t send_rows(const Frame& frame) {
@@ -175,6 +181,7 @@ class DeviceFrame {
   std::vector<int> host_types_;  // [n_all]
   const std::int64_t* host_first_ = nullptr;
   std::uint64_t stamp_ = 0;
+  const std::int64_t serial_ = next_serial();
   std::int64_t version_ = 0, bucket_ = 0;
   int n_local_ = -1;
   std::int64_t images_version_ = -1, n_images_ = 0;

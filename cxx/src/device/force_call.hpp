@@ -45,7 +45,7 @@ class ForceCall : public PassMember<Backend> {
   }
 
   void append_key(std::vector<std::int64_t>& words) const override {
-    words.insert(words.end(), {wants_.bits(), frame_->bucket(), frame_->layout(), backend_.generation(), address(this), address(frame_), address(cut_.vector)});
+    words.insert(words.end(), {wants_.bits(), frame_->bucket(), frame_->layout(), backend_.generation(), serial_, frame_->serial(), address(cut_.vector)});
     for (const Chunk& chunk : plan_.chunks) {
       words.push_back(chunk.begin), words.push_back(chunk.end);
       words.insert(words.end(), chunk.first_row.begin(), chunk.first_row.end());
@@ -341,6 +341,7 @@ class ForceCall : public PassMember<Backend> {
   } largest_;
   std::int64_t needed_work_ = 0;
   const DeviceFrame<Backend>* planned_frame_ = nullptr;
+  const std::int64_t serial_ = next_serial();
   std::int64_t planned_version_ = -1, planned_bucket_ = -1;
   bool planned_with_virials_ = false;
 };

@@ -102,7 +102,7 @@ Spread spread_of_virial(const double* deviation) {
 }
 
 FrameDeviation frame_deviation(const FrameOpinions& opinions, double* atoms) {
-  const double n_counted = opinions.n_counted > 0 ? opinions.n_counted : static_cast<double>(opinions.n_atoms);
+  const double n_counted = opinions.n_counted > 0 ? opinions.n_counted : std::max(1.0, static_cast<double>(opinions.n_atoms));
   FrameDeviation result;
   result.force = unknown();
   if (opinions.forces) {

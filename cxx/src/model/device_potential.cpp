@@ -123,8 +123,10 @@ class OnDevice : public DevicePotential {
     if (!lost_.empty()) {
       for (int k = 0; k < n; ++k) static_cast<OnDevice*>(models[k])->lost_ = lost_, status[static_cast<std::size_t>(k)] = {0, 1};
     }
-    for (const device::FrameStatus& found : status) {
-      if (found.is_too_close) refuse_close_pairs(with_rows(frame));
+    for (device::FrameStatus& found : status) {
+      if (!found.is_too_close) continue;
+      refuse_close_pairs(with_rows(frame));
+      found.is_outside = 1;  // too close by the rounding of the device alone: the CPU answers
     }
     return status;
   }

@@ -115,13 +115,17 @@ void Ensemble::evaluate_completed(Frame& frame, const std::vector<Result>& resul
 // Rows for a list without, unless all of the first n models find neighbours themselves.
 void Ensemble::find_rows(Frame& frame, std::size_t n) {
   if (frame.list.has_rows()) return;
-  if (frame.list.radius < rcut_) {
-    throw Error(DEEPMD_ERROR_ARGUMENT, text("the neighbour list has no rows and the radius ", frame.list.radius,
-                                            ", expected at least the longest cutoff ", rcut_, " Angstrom; pass a longer one"));
-  }
+  check_radius(frame);
   bool all_find = true;
   for (std::size_t k = 0; k < n; ++k) all_find = all_find && members_[k].model->on_device();
   if (!all_find) frame.list = rows_of(frame, rcut_, found_);
+}
+
+void Ensemble::check_radius(const Frame& frame) const {
+  if (!frame.list.has_rows() && frame.list.radius < rcut_) {
+    throw Error(DEEPMD_ERROR_ARGUMENT, text("the neighbour list has no rows and the radius ", frame.list.radius,
+                                            ", expected at least the longest cutoff ", rcut_, " Angstrom; pass a longer one"));
+  }
 }
 
 void Ensemble::evaluate_joined(const Frame& given, const std::vector<Result>& results) {
@@ -148,6 +152,8 @@ void Ensemble::evaluate_alone(const Member& member, Frame frame, const Result& r
     types_.resize(frame.n_all());
     for (std::size_t i = 0; i < types_.size(); ++i) types_[i] = member.type_of[static_cast<std::size_t>(frame.types[i])];
     frame.types = types_.data();
+    // A frame of its own, whose list is found now and not when the radius was chosen: it may not be kept.
+    if (!frame.list.has_rows()) frame.list.stamp = 0;
   }
   member.model->evaluate_checked(frame, result);
 }

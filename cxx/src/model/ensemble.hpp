@@ -52,6 +52,7 @@ class Ensemble {
                        EnsembleDeviation* found);
   void evaluate_completed(Frame& frame, const std::vector<Result>& results);
   void find_rows(Frame& frame, std::size_t n);
+  void check_radius(const Frame& frame) const;  // of a list without rows
   void evaluate_joined(const Frame& given, const std::vector<Result>& results);
   void evaluate_alone(const Member& member, Frame frame, const Result& result);
 

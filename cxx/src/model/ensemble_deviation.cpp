@@ -24,6 +24,7 @@ EnsembleDeviation Ensemble::compare(const Request& request, const Result& first_
   Request filled = request;
   first().complete(filled, neighbors_);
   const Frame& frame = filled.frame;
+  check_radius(frame);
   if (frame.n_ghost > 0 && !frame.list.owners) {
     throw Error(DEEPMD_ERROR_ARGUMENT, text("the frame has ", frame.n_ghost, " ghosts whose owners are not known, expected the owners of "
                                             "all ghosts, which get their shares of the forces; pass them with the list"));
