@@ -307,7 +307,7 @@ def test_bad_lists_are_refused_in_words(toy):
         ("there is no cell", with_list([0, 1, 2], [1, 0], [[0, 0, 1], [0, 0, 0]])),
         ("other lengths", with_list([0, 1, 2], [1])),
         ("other lengths", with_list([0, 1, 2], [1, 0], [[0, 0, 0]])),
-        ("not a tuple", {"positions": positions, "types": types, "list": 3}),
+        ("neither a tuple", {"positions": positions, "types": types, "list": 3}),
     ]:
         refused(model, words, "DP_ERROR_ARGUMENT", **given)
 

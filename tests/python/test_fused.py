@@ -215,7 +215,7 @@ def test_pairs_outside_the_tables_are_reported_once(plain, caplog) -> None:
     for _ in range(3):
         potential.eval(np.array([[0.0, 0, 0, 0.3, 0.1, 0.1]]), None, [0, 1])
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warnings) == 1 and "2 pairs of atoms are closer" in warnings[0]
+    assert len(warnings) == 1 and "2 pairs of atoms or couples of neighbours are outside" in warnings[0]
 
 
 def test_a_process_that_uses_the_fused_path_never_loads_torch(plain) -> None:

@@ -161,7 +161,7 @@ class Several(Processes):
         import torch.distributed as dist
 
         # NCCL wants a GPU for each process; where two share one, gradients go through the host.
-        if dist.is_nccl_available() and len(set(places)) == self.n and all(one.startswith("cuda ") for one in places):
+        if len(set(places)) == self.n and all(place.startswith("cuda ") for place in places):
             self._together(lambda: setattr(self, "gradients", dist.new_group(backend="nccl")))
 
     def fail(self, error: Exception) -> None:
